@@ -1,0 +1,39 @@
+package routing
+
+import "fmt"
+
+// Code is a gRPC status code (google.golang.org/grpc/codes has the same numbers).
+type Code uint32
+
+// Unavailable is the code of every failure to find a peer: another moment may go better.
+const Unavailable Code = 14
+
+// Error is a failure that already is a gRPC status. The message tells the caller's developer what is wrong.
+type Error struct {
+	Code    Code
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func (r *Router) errNone(c *Call, name string, svc *service) *Error {
+	if name == "" {
+		return &Error{Code: Unavailable, Message: fmt.Sprintf("No gRPC instances available: nothing says which service answers %s; "+
+			"set routing.routes, the header %s, or service (FLYPROXY_SERVICE)", clip(c.Method), r.cfg.Headers.Service)}
+	}
+	known, healthy, inRegion := 0, 0, 0
+	if svc != nil {
+		known, inRegion = svc.known, svc.inRegion
+		for _, p := range svc.byID {
+			if !p.BackedOff() {
+				healthy++
+			}
+		}
+	}
+	where := "in region " + r.cfg.Region
+	if r.cfg.Region == "" {
+		where = "in our region (unknown)"
+	}
+	return &Error{Code: Unavailable, Message: fmt.Sprintf("No gRPC instances available for service %s: %d known, %d healthy, %d %s",
+		clip(name), known, healthy, inRegion, where)}
+}

@@ -125,7 +125,8 @@ func (c *Codec) checkAddress(address string) error {
 		}
 		return nil
 	}
-	if ip.IsUnspecified() || ip.IsMulticast() {
+	// An IPv4 address may come in the form ::ffff:0.0.0.0, of which the questions below know nothing.
+	if host := ip.Unmap(); host.IsUnspecified() || host.IsMulticast() || host == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return fmt.Errorf("%w: %q is no address of one host", ErrAddress, clip(address))
 	}
 	if !Allowed(c.AllowedNetworks, ip) {

@@ -1,0 +1,49 @@
+# Every target is one line of what it does; `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# One run of the whole suite, with the race detector, stays under this.
+TEST_TIMEOUT ?= 12m
+
+.PHONY: help build demo test setup lint vet fmt-check staticcheck generated unit generate clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/flyproxy
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/flyproxy ./cmd/flyproxy
+
+demo: ## run the demo: six apps in three regions, one sidecar each
+	go run ./cmd/flyproxy demo
+
+test: setup lint unit ## install what is missing, then check everything and run the whole suite with -race
+
+setup: ## install what the tests need (as root: Debian packages too); says what will be skipped otherwise
+	@tools/setup-tests.sh
+
+lint: fmt-check vet staticcheck generated ## formatting, vet, staticcheck, generated code current, shell scripts
+
+fmt-check:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+
+vet:
+	go vet ./...
+
+staticcheck:
+	go tool staticcheck ./...
+	@if command -v shellcheck >/dev/null; then shellcheck $$(git ls-files '*.sh') .ci/run; \
+	elif [ -n "$$CI" ]; then echo "shellcheck is missing"; exit 1; else echo "skipped: shellcheck is not installed"; fi
+
+generated:
+	go run ./tools/genproto -check
+
+unit: # the tests themselves; import direction is one of them (pkg/archtest)
+	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+generate: ## write the generated code anew from proto/
+	go run ./tools/genproto
+
+clean: ## remove what was built and installed into this folder
+	rm -rf bin dist test/clients/node/node_modules test/clients/python/.venv

@@ -1,0 +1,92 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// environment reads every FLYPROXY_ variable. One that sets nothing is a fault: it is a typing error, or a key that is gone.
+func (l *loader) environment() []setting {
+	leaves := l.root.leaves()
+	var known []string
+	var all []setting
+	for _, f := range leaves {
+		known = append(known, f.env())
+		s, ok := l.env[f.env()]
+		if !ok {
+			continue
+		}
+		if value, ok := l.variable(f, f.env(), s, fromEnvironment); ok {
+			all = append(all, setting{f.path, value})
+		}
+	}
+	var unknown []string
+	for name := range l.env {
+		// FLYPROXY_CONFIG names the file; FLYPROXY_REQUIRE_ALL is read by the test suite.
+		if strings.HasPrefix(name, "FLYPROXY_") && !slices.Contains(known, name) &&
+			name != "FLYPROXY_CONFIG" && name != "FLYPROXY_REQUIRE_ALL" {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	for _, name := range unknown {
+		fix := "unset it; `flyproxy config print` lists the keys"
+		for _, f := range leaves {
+			if f.kind == items && strings.HasPrefix(name, f.env()+"_") {
+				fix = "write the whole list as YAML or JSON in " + f.env()
+			}
+		}
+		if near, ok := nearest(name, append(known, "FLYPROXY_CONFIG")); ok && strings.HasPrefix(fix, "unset") {
+			fix = "did you mean " + near + "?"
+		}
+		l.fault(Fault{Source: name, Problem: "unknown environment variable", Fix: fix})
+	}
+	return all
+}
+
+// variable reads one environment variable as the value of a key.
+func (l *loader) variable(f *field, name, s string, lv level) (any, bool) {
+	if f.kind == items {
+		in := &yamlReader{loader: l, level: lv, source: func(int) string { return name }}
+		n := in.document([]byte(s), f.path)
+		if n == nil {
+			return nil, false
+		}
+		if n.Kind == yaml.MappingNode {
+			l.refuse(f.path, name, "", "a list is wanted, not a map of keys", "write [{…}], YAML or JSON")
+			return nil, false
+		}
+		return in.value(n, f, f.path)
+	}
+	value, b := f.parse(s)
+	if b != nil {
+		l.refuse(f.path, name, show(f, s), b.problem, b.fix)
+		return nil, false
+	}
+	l.origins[f.path] = origin{lv, name}
+	return value, true
+}
+
+// sharedNames reads the names that other programs use too. They beat the file and lose to the FLYPROXY_ form of the same key.
+func (l *loader) sharedNames() []setting {
+	var all []setting
+	for _, shared := range []struct{ name, path string }{
+		{"REDIS_URL", "registry.redis.url"},
+		{"REDIS_HOST", "registry.redis.host"},
+		{"REDIS_PORT", "registry.redis.port"},
+		{"REDIS_USERNAME", "registry.redis.username"},
+		{"REDIS_PASSWORD", "registry.redis.password"},
+	} {
+		f := l.lookup(shared.path)
+		s, ok := l.env[shared.name]
+		if _, ours := l.env[f.env()]; !ok || ours {
+			continue
+		}
+		if value, ok := l.variable(f, shared.name, s, fromShared); ok {
+			all = append(all, setting{shared.path, value})
+		}
+	}
+	return all
+}

@@ -1,0 +1,191 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+	"time"
+)
+
+// kind is how a key's value is written and read.
+type kind uint8
+
+const (
+	group kind = iota // keys below it
+	items             // a list of groups
+	text
+	flag
+	integer
+	number
+	duration
+	size
+	texts // a list of text
+)
+
+// field is one key, as its struct tag describes it.
+type field struct {
+	name string
+	// path is the whole key; an item of a list is written apps[].
+	path string
+	kind kind
+	typ  reflect.Type
+
+	def        string
+	hasDefault bool
+	auto       string
+	oneof      []string
+	alias      string
+	later      []string
+	min, max   string
+	form       string
+	need       bool
+	secret     string
+	usage      string
+
+	// fields are the keys of a group, or of one item of a list.
+	fields []*field
+}
+
+// schema derives the table of keys from the structs. It is made anew on each call, so nobody can change it for others.
+func schema() *field {
+	root := &field{kind: group, typ: reflect.TypeFor[Config]()}
+	root.fields = fieldsOf(root.typ, "")
+	return root
+}
+
+func fieldsOf(t reflect.Type, prefix string) []*field {
+	var all []*field
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		name, ok := sf.Tag.Lookup("key")
+		if !ok {
+			continue
+		}
+		all = append(all, newField(sf, name, prefix))
+	}
+	return all
+}
+
+func newField(sf reflect.StructField, name, prefix string) *field {
+	f := &field{
+		name: name, path: prefix + name, typ: sf.Type,
+		auto: sf.Tag.Get("auto"), min: sf.Tag.Get("min"), max: sf.Tag.Get("max"), form: sf.Tag.Get("form"),
+		need: sf.Tag.Get("need") != "", secret: sf.Tag.Get("secret"), usage: sf.Tag.Get("usage"),
+		alias: sf.Tag.Get("alias"), oneof: list(sf.Tag.Get("oneof"), "|"), later: list(sf.Tag.Get("later"), "|"),
+	}
+	f.def, f.hasDefault = sf.Tag.Lookup("default")
+	switch sf.Type {
+	case reflect.TypeFor[time.Duration]():
+		f.kind = duration
+		return f
+	case reflect.TypeFor[Size]():
+		f.kind = size
+		return f
+	}
+	switch sf.Type.Kind() {
+	case reflect.Struct:
+		f.kind, f.fields = group, fieldsOf(sf.Type, f.path+".")
+	case reflect.Slice:
+		f.kind = texts
+		if sf.Type.Elem().Kind() == reflect.Struct {
+			f.kind, f.fields = items, fieldsOf(sf.Type.Elem(), f.path+"[].")
+		}
+	case reflect.String:
+		f.kind = text
+	case reflect.Bool:
+		f.kind = flag
+	case reflect.Int:
+		f.kind = integer
+	case reflect.Float64:
+		f.kind = number
+	default:
+		panic("config: no kind for the type of " + f.path)
+	}
+	return f
+}
+
+// list splits s; an empty s is an empty list.
+func list(s, sep string) []string {
+	if s == "" {
+		return nil
+	}
+	parts := strings.Split(s, sep)
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return parts
+}
+
+// env is the name of the environment variable that sets the key; keys below a list have none.
+func (f *field) env() string {
+	return "FLYPROXY_" + strings.ToUpper(strings.ReplaceAll(f.path, ".", "_"))
+}
+
+// child finds a key of a group or of an item.
+func (f *field) child(name string) *field {
+	for _, c := range f.fields {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// leaves are all keys that have a value of their own, lists of objects included and what is below them not, in the order of
+// the file.
+func (f *field) leaves() []*field {
+	var all []*field
+	for _, c := range f.fields {
+		if c.kind == group {
+			all = append(all, c.leaves()...)
+		} else {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// every is every key, groups and keys of list items included.
+func (f *field) every() []*field {
+	var all []*field
+	for _, c := range f.fields {
+		all = append(append(all, c), c.every()...)
+	}
+	return all
+}
+
+// A Key describes one key of the configuration.
+type Key struct {
+	// Path is the key as in the file, its parts joined by dots; a key of a list's items has [] after the list's name.
+	Path string
+	// Env is the environment variable that sets it; empty for the keys of a list's items, which are set with their list.
+	Env string
+	// Default is the value where nothing is said, in the form of an environment variable.
+	Default string
+	// Auto says in words where the default comes from when it depends on the surroundings.
+	Auto string
+	// OneOf are the accepted values where they are few.
+	OneOf  []string
+	Secret bool
+	Usage  string
+	// List tells that the value is a list of objects: YAML or JSON in the environment variable.
+	List bool
+}
+
+// Keys lists every key that has a value, in the order of the file.
+func Keys() []Key {
+	var all []Key
+	for _, f := range schema().every() {
+		if f.kind == group {
+			continue
+		}
+		k := Key{
+			Path: f.path, Default: f.def, Auto: f.auto, OneOf: f.oneof, Secret: f.secret != "", Usage: f.usage,
+			List: f.kind == items,
+		}
+		if !strings.Contains(f.path, "[]") {
+			k.Env = f.env()
+		}
+		all = append(all, k)
+	}
+	return all
+}

@@ -1,0 +1,23 @@
+package fly
+
+import "net/netip"
+
+// PrivateNetwork is the prefix of all 6PN addresses (https://fly.io/docs/networking/private-networking/).
+func PrivateNetwork() netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0xaa}), 16)
+}
+
+// The headers of Fly's own proxy that flyproxy honours on 6PN too, and flyproxy's own. They are gRPC metadata keys, so they
+// are in lower case (https://fly.io/docs/networking/dynamic-request-routing/).
+const (
+	// HeaderForceInstance names the only instance that may take the call.
+	HeaderForceInstance = "fly-force-instance-id"
+	// HeaderPreferInstance names the instance that takes the call if it can.
+	HeaderPreferInstance = "fly-prefer-instance-id"
+	// HeaderForceRegion lists, separated by commas, the only regions that may take the call.
+	HeaderForceRegion = "fly-force-region"
+	// HeaderPreferRegion lists, separated by commas, the regions that take the call if they can.
+	HeaderPreferRegion = "fly-prefer-region"
+	// HeaderService is flyproxy's own: the service that the call is for.
+	HeaderService = "flyproxy-service"
+)

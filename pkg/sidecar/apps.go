@@ -1,0 +1,95 @@
+package sidecar
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/flyproxy/flyproxy/pkg/config"
+	"github.com/flyproxy/flyproxy/pkg/registrar"
+	"github.com/flyproxy/flyproxy/pkg/registry"
+)
+
+// self are the keys under which this Machine's apps are, or would be, registered.
+func (s *Sidecar) self() []registry.Key {
+	keys := make([]registry.Key, 0, len(s.cfg.Apps))
+	for _, app := range s.cfg.Apps {
+		keys = append(keys, registry.Key{Service: app.Service, ID: s.cfg.ID(app)})
+	}
+	return keys
+}
+
+// addRegistrars makes a registrar for each app.
+func (s *Sidecar) addRegistrars() error {
+	if !s.cfg.Registration.Enabled {
+		return nil
+	}
+	host := hostAddress(s.registryAddresses(), s.log)
+	for _, app := range s.cfg.Apps {
+		inst, err := s.instance(app, host)
+		if err != nil {
+			return fmt.Errorf("app %s: registration.address: %w", app.Name, err)
+		}
+		r, err := registrar.New(registrar.Config{
+			App:      registrar.App{Name: app.Name, Address: app.Address, Service: app.Service},
+			Instance: inst, Inbound: registrar.InboundMode(app.Inbound), GRPCServices: app.GRPCServices,
+			Health: registrar.HealthConfig{
+				Mode: registrar.HealthMode(app.Health.Mode), Service: app.Health.Service, Interval: app.Health.Interval,
+				Timeout: app.Health.Timeout, Rise: app.Health.Rise, Fall: app.Health.Fall,
+			},
+			Beater: s.beater, Logger: s.log,
+		})
+		if err != nil {
+			return err
+		}
+		s.registrars = append(s.registrars, r)
+	}
+	return nil
+}
+
+// instance is the record of an app, but for what the registrar finds out.
+func (s *Sidecar) instance(app config.App, host string) (registry.Instance, error) {
+	address, err := s.cfg.AdvertisedAddress(app, host)
+	if err != nil {
+		return registry.Instance{}, err
+	}
+	reg := s.cfg.Registration
+	labels := make(map[string]string, len(reg.Labels))
+	for _, l := range reg.Labels {
+		labels[l.Name] = l.Value
+	}
+	return registry.Instance{
+		Service: app.Service, ID: s.cfg.ID(app), Incarnation: s.incarnation,
+		App: s.cfg.Fly.App, Region: s.cfg.Region, ProcessGroup: reg.ProcessGroup,
+		Address: address, GRPCPort: app.Port(), IsFly: s.cfg.Fly.OnFly,
+		Weight: uint32(app.Weight), AppVersion: reg.AppVersion, Labels: labels,
+		State: registry.Serving, StartedAt: s.started.UTC().Truncate(time.Millisecond),
+	}, nil
+}
+
+// registryAddresses are where the registry is, as far as that helps to find our own address.
+func (s *Sidecar) registryAddresses() []string {
+	switch s.cfg.Registry.Store {
+	case config.StoreEmbedded:
+		return []string{s.cfg.Registry.Embedded.Address}
+	case config.StoreStatic:
+		var all []string
+		for _, in := range s.cfg.Registry.Static {
+			all = append(all, in.Address)
+		}
+		return all
+	}
+	return s.cfg.Registry.Redis.Seeds()
+}
+
+// load is what every beat reports. Beats are what ends an interval of the call rates.
+func (s *Sidecar) load() registry.Load {
+	rates := s.metrics.Window().Roll()
+	machine := s.machine.Sample()
+	return registry.Load{
+		InFlight: rates.InFlight, CallsPerSecond: rates.CallsPerSecond, ErrorRate: rates.ErrorRate,
+		P50: milliseconds(rates.P50), P99: milliseconds(rates.P99),
+		CPU: machine.CPU, Memory: machine.Memory, Connections: s.connections(),
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

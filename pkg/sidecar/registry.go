@@ -1,0 +1,120 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/flyproxy/flyproxy/pkg/config"
+	"github.com/flyproxy/flyproxy/pkg/registry"
+	"github.com/flyproxy/flyproxy/pkg/registry/embedded"
+	"github.com/flyproxy/flyproxy/pkg/registry/redis"
+	"github.com/flyproxy/flyproxy/pkg/registry/static"
+)
+
+// embeddedStart bounds the start of the embedded Redis, in this process or in another that is about to host it.
+const embeddedStart = 5 * time.Second
+
+// openRegistry opens the store that the configuration names. It does not wait for it: a sidecar starts also when Redis is down.
+func (s *Sidecar) openRegistry() error {
+	cfg := s.cfg.Registry
+	codec := &registry.Codec{
+		MaxRecordBytes: int(cfg.MaxRecordBytes), AllowedNetworks: cfg.Networks(), SigningKey: []byte(cfg.SigningKey),
+	}
+	addresses, redisConfig := cfg.Redis.Seeds(), cfg.Redis
+	switch cfg.Store {
+	case config.StoreStatic:
+		store, err := static.New(nil, staticInstances(cfg.Static)) // the user's own words: no allowed_networks, no signatures
+		if err != nil {
+			return fmt.Errorf("registry.static: %w", err)
+		}
+		s.store = store
+		return nil
+	case config.StoreEmbedded:
+		ctx, cancel := context.WithTimeout(context.Background(), embeddedStart)
+		defer cancel()
+		server, err := embedded.Start(ctx, embedded.Config{Address: cfg.Embedded.Address, Logger: s.log})
+		if err != nil {
+			return fmt.Errorf("registry.embedded: %w", err)
+		}
+		s.teardown.add("embedded redis", server.Close)
+		addresses, redisConfig = []string{cfg.Embedded.Address}, config.Redis{Mode: config.RedisStandalone}
+	}
+	var tls *redis.TLS
+	if redisConfig.TLS {
+		tls = &redis.TLS{CAFile: redisConfig.CAFile, ServerName: redisConfig.ServerName}
+	}
+	store, err := redis.New(redis.Config{
+		Addresses: addresses, Mode: redis.Mode(redisConfig.Mode), Username: redisConfig.Username, Password: redisConfig.Password,
+		DB: redisConfig.DB, TLS: tls,
+		SentinelMaster: redisConfig.Sentinel.Master, SentinelUsername: redisConfig.Sentinel.Username,
+		SentinelPassword: redisConfig.Sentinel.Password,
+		DialTimeout:      redisConfig.DialTimeout, Timeout: redisConfig.Timeout,
+		Namespace: cfg.Namespace, Codec: codec, Logger: s.log, Observe: s.metrics.ObserveRegistry,
+	})
+	if err != nil {
+		return fmt.Errorf("registry.redis: %w", err)
+	}
+	s.store, s.rejected = store, store.Rejected
+	s.teardown.add("registry", store.Close)
+	return nil
+}
+
+func staticInstances(list []config.Static) []registry.Instance {
+	out := make([]registry.Instance, 0, len(list))
+	for _, in := range list {
+		out = append(out, registry.Instance{
+			Service: in.Service, ID: in.ID, Address: in.Address, Region: in.Region, Weight: uint32(in.Weight),
+			GRPCServices: in.GRPCServices,
+		})
+	}
+	return out
+}
+
+// registryErrorKind names errors of the registry for metrics, from a small fixed set.
+func registryErrorKind(err error) string {
+	for _, k := range []struct {
+		err  error
+		name string
+	}{
+		{context.Canceled, ""}, // our own end
+		{registry.ErrSuperseded, "superseded"},
+		{registry.ErrAuth, "auth"},
+		{registry.ErrWrongType, "wrong_type"},
+		{registry.ErrUnavailable, "unavailable"},
+		{context.DeadlineExceeded, "timeout"},
+	} {
+		if errors.Is(err, k.err) {
+			return k.name
+		}
+	}
+	return "other"
+}
+
+// hostAddress is the address of this host that others can most likely reach: the one from which it reaches the registry. Connecting
+// a UDP socket sends nothing; it only has the kernel choose a route.
+func hostAddress(towards []string, log *slog.Logger) string {
+	for _, address := range towards {
+		c, err := net.DialTimeout("udp", address, time.Second)
+		if err != nil {
+			log.Debug("no route towards the registry", "address", address, "error", err)
+			continue
+		}
+		host, _, err := net.SplitHostPort(c.LocalAddr().String())
+		_ = c.Close()
+		if err == nil {
+			return host
+		}
+	}
+	if addrs, err := net.InterfaceAddrs(); err == nil {
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+				return n.IP.String()
+			}
+		}
+	}
+	return "127.0.0.1"
+}

@@ -1,0 +1,287 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/flyproxy/flyproxy/pkg/admin"
+	"github.com/flyproxy/flyproxy/pkg/demo"
+)
+
+// flyproxy is the program under test, built once.
+var flyproxy string
+
+func TestMain(m *testing.M) {
+	os.Exit(runAll(m))
+}
+
+func runAll(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "flyproxy-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	flyproxy = filepath.Join(dir, "flyproxy")
+	build := exec.Command("go", append(append([]string{"build"}, raceFlags...), "-o", dir, "../../cmd/flyproxy", "../app")...)
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// required tells whether a missing program fails a test instead of skipping it.
+func required() bool { return os.Getenv("CI") != "" || os.Getenv("FLYPROXY_REQUIRE_ALL") != "" }
+
+// need ends the test where a program is missing: as a failure where everything is required.
+func need(t testing.TB, what string, ok bool) {
+	t.Helper()
+	switch {
+	case ok:
+	case required():
+		t.Fatalf("%s is missing, and nothing may be skipped here: run make setup", what)
+	default:
+		t.Skipf("%s is missing: run make setup", what)
+	}
+}
+
+// freePort gives a port that was free a moment ago on every loopback address.
+func freePort(t testing.TB) int {
+	t.Helper()
+	for range 50 {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := lis.Addr().(*net.TCPAddr).Port
+		six, err := net.Listen("tcp", fmt.Sprintf("[::1]:%d", port))
+		_ = lis.Close()
+		if err == nil {
+			_ = six.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+// process is a program that runs beside the test.
+type process struct {
+	t    testing.TB
+	name string
+	cmd  *exec.Cmd
+	done chan struct{}
+
+	// mu guards log.
+	mu  sync.Mutex
+	log bytes.Buffer
+	err error // set before done is closed
+}
+
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.Write(b)
+}
+
+func (p *process) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+// start runs a program with only the given environment. It is ended with the test; what it printed is shown if the test failed.
+func start(t testing.TB, name string, env []string, argv ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: name, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	p.cmd.Dir = t.TempDir()
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	go p.wait()
+	t.Cleanup(func() {
+		p.signal(syscall.SIGCONT)
+		p.signal(syscall.SIGKILL)
+		<-p.done
+		if strings.Contains(p.output(), "DATA RACE") {
+			t.Errorf("%s has a data race", name)
+		}
+		if t.Failed() {
+			t.Logf("--- %s printed:\n%s", name, tail(p.output(), 6000))
+		}
+	})
+	return p
+}
+
+func (p *process) wait() {
+	p.err = p.cmd.Wait()
+	close(p.done)
+}
+
+func (p *process) signal(s syscall.Signal) {
+	select {
+	case <-p.done:
+	default:
+		_ = p.cmd.Process.Signal(s)
+	}
+}
+
+// exit waits for the end of the process and gives its exit code.
+func (p *process) exit(within time.Duration) int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		p.t.Fatalf("%s still runs after %v", p.name, within)
+	}
+	var exit *exec.ExitError
+	if errors.As(p.err, &exit) {
+		return exit.ExitCode()
+	}
+	return 0
+}
+
+func tail(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return "…" + s[len(s)-n:]
+}
+
+// eventually waits until ok holds. It polls, so a time that a test reports is exact to a few milliseconds only.
+func eventually(t testing.TB, within time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Since(began) > within {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		<-tick.C
+	}
+	return time.Since(began)
+}
+
+// startApp runs the demo's app in this process, on 127.0.0.1 unless another host is named.
+func startApp(t testing.TB, id, region string) (app *demo.App, port int) {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	app = demo.NewApp(id, region)
+	served := make(chan error, 1)
+	go func() { served <- app.Serve(lis) }()
+	t.Cleanup(func() {
+		app.Stop()
+		if err := <-served; err != nil {
+			t.Errorf("app %s: %v", id, err)
+		}
+	})
+	return app, lis.Addr().(*net.TCPAddr).Port
+}
+
+// sidecar is a flyproxy process and where it listens.
+type sidecar struct {
+	*process
+	id            string
+	port, adminAt int
+}
+
+// startSidecar runs a sidecar for the app at appPort; env adds to and overrides its environment.
+func startSidecar(t testing.TB, id, region string, appPort int, env ...string) *sidecar {
+	t.Helper()
+	s := &sidecar{id: id, port: freePort(t), adminAt: freePort(t)}
+	base := []string{
+		"FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=" + id, "FLYPROXY_REGION=" + region,
+		fmt.Sprintf("FLYPROXY_LISTEN=localhost:%d", s.port), fmt.Sprintf("FLYPROXY_ADMIN_LISTEN=127.0.0.1:%d", s.adminAt),
+		fmt.Sprintf("GRPC_PORT=%d", appPort), "FLYPROXY_LOG_LEVEL=debug",
+	}
+	s.process = start(t, "sidecar "+id, append(base, env...), flyproxy, "serve")
+	return s
+}
+
+func (s *sidecar) admin() string { return fmt.Sprintf("127.0.0.1:%d", s.adminAt) }
+
+// status asks for /cluster/status; ok is false while there is no answer.
+func (s *sidecar) status() (st admin.Status, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	st, err := admin.FetchStatus(ctx, s.admin())
+	return st, err == nil
+}
+
+// serving counts the instances that the sidecar sees as serving and not merely held.
+func (s *sidecar) serving() int {
+	st, ok := s.status()
+	if !ok {
+		return -1
+	}
+	n := 0
+	for _, in := range st.Instances {
+		if in.State == "serving" && !in.Held {
+			n++
+		}
+	}
+	return n
+}
+
+// sees waits until every one of the sidecars sees n serving instances.
+func sees(t testing.TB, n int, within time.Duration, all ...*sidecar) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for _, s := range all {
+		eventually(t, time.Until(deadline)+time.Millisecond, fmt.Sprintf("%s sees %d serving instances", s.id, n),
+			func() bool { return s.serving() == n })
+	}
+}
+
+// dial connects to a sidecar as an app does: to localhost.
+func (s *sidecar) dial(t testing.TB) *grpc.ClientConn {
+	t.Helper()
+	return dial(t, fmt.Sprintf("localhost:%d", s.port))
+}
+
+func dial(t testing.TB, target string) *grpc.ClientConn {
+	t.Helper()
+	cc, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cc.Close() })
+	return cc
+}
+
+// jsonLines decodes what a client printed: one JSON object a line.
+func jsonLines(t testing.TB, out []byte) map[string]map[string]any {
+	t.Helper()
+	all := make(map[string]map[string]any)
+	for line := range bytes.Lines(out) {
+		var m map[string]any
+		if err := json.Unmarshal(line, &m); err != nil {
+			t.Fatalf("client printed %q: %v", line, err)
+		}
+		all[fmt.Sprint(m["what"])] = m
+	}
+	return all
+}

@@ -1,0 +1,100 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// machine is a network namespace with an fdaa:: address of its own, as a Fly Machine has, and with nothing of it on IPv4.
+type machine struct {
+	t        testing.TB
+	ns, addr string
+}
+
+func ip(t testing.TB, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// twoMachines makes two namespaces that are joined by a veth pair.
+func twoMachines(t testing.TB) (a, b *machine) {
+	t.Helper()
+	tag := fmt.Sprintf("fp%d", os.Getpid())
+	a = &machine{t: t, ns: tag + "a", addr: "fdaa:0:1::a"}
+	b = &machine{t: t, ns: tag + "b", addr: "fdaa:0:1::b"}
+	for _, m := range []*machine{a, b} {
+		ip(t, "netns", "add", m.ns)
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", m.ns).Run() })
+	}
+	ip(t, "link", "add", a.ns, "netns", a.ns, "type", "veth", "peer", "name", b.ns, "netns", b.ns)
+	for _, m := range []*machine{a, b} {
+		ip(t, "-n", m.ns, "link", "set", "lo", "up")
+		ip(t, "-n", m.ns, "link", "set", m.ns, "up")
+		ip(t, "-n", m.ns, "addr", "add", m.addr+"/64", "dev", m.ns, "nodad")
+	}
+	return a, b
+}
+
+// start runs a program in the machine.
+func (m *machine) start(name string, env []string, argv ...string) *process {
+	m.t.Helper()
+	return start(m.t, name, env, append([]string{"ip", "netns", "exec", m.ns}, argv...)...)
+}
+
+// run runs a program in the machine to its end.
+func (m *machine) run(argv ...string) (string, error) {
+	out, err := exec.Command("ip", append([]string{"netns", "exec", m.ns}, argv...)...).CombinedOutput()
+	return string(out), err
+}
+
+// fly is the environment that Fly gives a Machine, and a registry.
+func (m *machine) fly(id, redis string) []string {
+	return []string{
+		"FLY_APP_NAME=battle", "FLY_MACHINE_ID=" + id, "FLY_REGION=ams", "FLY_PRIVATE_IP=" + m.addr,
+		"REDIS_URL=redis://[" + redis + "]:6379", "FLYPROXY_LOG_LEVEL=debug",
+	}
+}
+
+// On 6PN there is only IPv6. An app that is bound to 127.0.0.1, and one that is bound to 0.0.0.0 as is usual, must be reached all
+// the same, with nothing of it changed.
+func TestAppsWithoutIPv6AreReachedOver6PN(t *testing.T) {
+	_, ipErr := exec.LookPath("ip")
+	_, redisErr := exec.LookPath("redis-server")
+	need(t, "root with iproute2, and redis-server", os.Geteuid() == 0 && ipErr == nil && redisErr == nil)
+	app := filepath.Join(filepath.Dir(flyproxy), "app")
+	a, b := twoMachines(t)
+	a.start("redis", nil, "redis-server", "--bind", a.addr, "--port", "6379", "--protected-mode", "no", "--save", "")
+	a.start("app a", nil, app, "serve", "127.0.0.1:50051", "machine-a", "ams")
+	b.start("app b", nil, app, "serve", "0.0.0.0:50051", "machine-b", "ams")
+	a.start("sidecar a", a.fly("machine-a", a.addr), flyproxy)
+	b.start("sidecar b", b.fly("machine-b", a.addr), flyproxy, "serve")
+	for _, from := range []struct {
+		*machine
+		want string
+	}{{b, "machine-a"}, {a, "machine-b"}} {
+		var out string
+		eventually(t, 20*time.Second, "the other machine's app answers in "+from.ns, func() bool {
+			var err error
+			out, err = from.run(app, "call", "localhost:50052", "5")
+			return err == nil && strings.TrimSpace(out) == strings.TrimSpace(strings.Repeat(from.want+"\n", 5))
+		})
+	}
+	out, err := b.run(flyproxy, "status", "--addr", "["+a.addr+"]:9052")
+	if err != nil {
+		t.Fatalf("status of the other machine: %v\n%s", err, out)
+	}
+	for _, want := range []string{"machine-a", "machine-b", "[" + a.addr + "]:50051"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("status lacks %q:\n%s", want, out)
+		}
+	}
+	// The splice is closed with the app: peers are refused at once and go elsewhere.
+	t.Log(out)
+}

@@ -83,8 +83,10 @@ forwards each call to the best peer that is registered in Redis, and keeps the a
 Without a command it serves.`,
 		Args:          noArgs,
 		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), sys, file) },
+		// How many letters a suggestion for a mistyped command may be away.
+		SuggestionsMinimumDistance: 2,
+		SilenceUsage:               true,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), sys, file) },
 	}
 	root.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration file (FLYPROXY_CONFIG; else ./flyproxy.yaml, /etc/flyproxy/flyproxy.yaml)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

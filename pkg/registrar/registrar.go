@@ -220,11 +220,11 @@ func (r *Registrar) down(h Health) {
 
 // failed notes why the app could not be registered and gives the wait before the next attempt.
 func (r *Registrar) failed(err error) time.Duration {
-	r.because(err.Error())
 	if r.logged != err.Error() {
 		r.logged = err.Error()
 		r.log.Error("the app is healthy but not registered; trying again", "app", r.cfg.App.Name, "error", err)
 	}
+	r.because(err.Error())
 	return r.retry.next()
 }
 

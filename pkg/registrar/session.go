@@ -177,8 +177,8 @@ func (s *session) watched(a answer) {
 		return
 	}
 	s.noWatch = true
-	s.w.observe(bad, s.how, "Health/Watch is UNIMPLEMENTED")
 	s.w.explain("no watch", "the app has no Health/Watch but health.mode is watch: set it to auto or check")
+	s.w.observe(bad, s.how, "Health/Watch is UNIMPLEMENTED")
 }
 
 // checked takes an answer of Check. While Watch is in use, Check only confirms that an app which said SERVING still answers: an app
@@ -211,8 +211,8 @@ func (s *session) checked(a answer) {
 	case missing && s.auto():
 		s.use("tcp", "the app does not implement grpc.health.v1.Health")
 	case missing:
-		s.w.observe(bad, s.how, "UNIMPLEMENTED")
 		s.w.explain("no health", "the app does not implement grpc.health.v1.Health but health.mode is check: set it to auto or tcp")
+		s.w.observe(bad, s.how, "UNIMPLEMENTED")
 	default:
 		s.judge(a)
 	}
@@ -224,15 +224,15 @@ func (s *session) judge(a answer) {
 	code := status.Code(a.err)
 	switch {
 	case code == codes.NotFound, a.err == nil && a.status == healthpb.HealthCheckResponse_SERVICE_UNKNOWN:
-		s.w.observe(bad, s.how, fmt.Sprintf("the app's health service does not know %q (health.service)", service))
 		s.w.explain("unknown service", "the app's health service does not know the service that it is asked for: set health.service to a "+
 			"name that the app reports, or leave it empty to ask for the app as a whole", "health.service", service)
+		s.w.observe(bad, s.how, fmt.Sprintf("the app's health service does not know %q (health.service)", service))
 	case a.err != nil:
-		s.w.observe(unsure, s.how, describe(a.err))
 		if code == codes.Unauthenticated || code == codes.PermissionDenied {
 			s.w.explain("denied", "the app demands credentials for its health check: exempt grpc.health.v1.Health there, or set health.mode "+
 				"to tcp", "error", a.err)
 		}
+		s.w.observe(unsure, s.how, describe(a.err))
 	case a.status == healthpb.HealthCheckResponse_SERVING:
 		s.w.asked = ""
 		s.w.observe(good, s.how, "SERVING")

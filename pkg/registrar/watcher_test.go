@@ -87,9 +87,7 @@ func TestWatchIsUsedAndActsAtOnce(t *testing.T) {
 	}
 	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	w.awaitState(t, "healthy", time.Second)
-	if got := w.history(); got != "+-+" {
-		t.Errorf("changes %s", got)
-	}
+	await(t, "changes +-+", time.Second, func() bool { return w.history() == "+-+" })
 	if n := w.logs.count("how=watch why="); n != 1 {
 		t.Errorf("the way of asking was logged %d times:\n%s", n, w.logs.String())
 	}
@@ -334,9 +332,7 @@ func TestNotAnHTTP2Server(t *testing.T) {
 		await(t, "some connects", time.Second, func() bool { return l.accepted.Load() > 3 })
 		l.Close()
 		w.awaitState(t, "unhealthy", time.Second)
-		if got := w.history(); got != "+-" {
-			t.Errorf("changes %s", got)
-		}
+		await(t, "changes +-", time.Second, func() bool { return w.history() == "+-" })
 	})
 }
 

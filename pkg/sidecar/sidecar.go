@@ -62,17 +62,12 @@ type Sidecar struct {
 }
 
 // New binds the listeners and makes everything, or nothing: on an error what was acquired is given back.
-func New(cfg *config.Config, o Options) (s *Sidecar, err error) {
-	s = &Sidecar{
+func New(cfg *config.Config, o Options) (*Sidecar, error) {
+	s := &Sidecar{
 		cfg: cfg, log: o.Logger, version: o.Version, incarnation: registrar.NewIncarnation(), started: time.Now(),
 		machine: telemetry.NewMachineSampler(),
 	}
 	s.teardown.log = s.log
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.teardown.run())
-		}
-	}()
 	s.metrics = telemetry.NewMetrics(telemetry.MetricsConfig{
 		Version: o.Version, RegistryErrorKind: registryErrorKind, Logger: s.log,
 	})
@@ -80,7 +75,7 @@ func New(cfg *config.Config, o Options) (s *Sidecar, err error) {
 		s.bind, s.openRegistry, s.makeRouter, s.makeDiscovery, s.makeEngine, s.makeBeater, s.addRegistrars, s.makeAdmin,
 	} {
 		if err := make(); err != nil {
-			return nil, err
+			return nil, errors.Join(err, s.teardown.run())
 		}
 	}
 	return s, nil

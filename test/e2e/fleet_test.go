@@ -86,7 +86,7 @@ func TestFleetOnOneRedis(t *testing.T) {
 	t.Run("a killed sidecar's record goes", func(t *testing.T) {
 		all[0].signal(syscall.SIGKILL)
 		took := eventually(t, lease+interval+slack, "the record is gone from Redis", func() bool {
-			return redis.Text("HEXISTS", "flyproxy:v1:default:instances", "battle/m0") == "0"
+			return redis.Text("HEXISTS", "flyproxy:v1:{default}:instances", "battle/m0") == "0"
 		})
 		t.Logf("gone after %v; lease and one beat are %v", took.Round(time.Millisecond), lease+interval)
 		sees(t, 9, slack, all[1:]...)
@@ -116,7 +116,7 @@ func TestFleetOnOneRedis(t *testing.T) {
 			watched := neverEmpty(t, all)
 			trouble.make()
 			took := eventually(t, interval+2*slack, "all ten are in Redis", func() bool {
-				return redis.Text("HLEN", "flyproxy:v1:default:instances") == "10"
+				return redis.Text("HLEN", "flyproxy:v1:{default}:instances") == "10"
 			})
 			t.Logf("all ten in Redis %v after; one beat is %v", took.Round(time.Millisecond), interval)
 			sees(t, 10, 2*slack, all...)
@@ -189,7 +189,7 @@ func oldProcess(t *testing.T, redis *redistest.Server, all []*sidecar, env strin
 	old.signal(syscall.SIGSTOP)
 	_, port := startApp(t, "m0", "ams")
 	all[0] = startSidecar(t, "m0", "ams", port, fleetEnv([]string{env})...)
-	record := func() string { return redis.Text("HGET", "flyproxy:v1:default:instances", "battle/m0") }
+	record := func() string { return redis.Text("HGET", "flyproxy:v1:{default}:instances", "battle/m0") }
 	mine := fmt.Sprintf(`127.0.0.1:%d"`, port)
 	eventually(t, 10*time.Second, "the new process holds the record", func() bool { return strings.Contains(record(), mine) })
 	old.signal(syscall.SIGCONT)

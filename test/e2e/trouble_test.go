@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,14 +13,15 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/flyproxy/flyproxy/pkg/admin"
 	pb "github.com/flyproxy/flyproxy/pkg/demo/greeterv1"
 	"github.com/flyproxy/flyproxy/pkg/registry/redistest"
 )
 
-const instancesKey = "flyproxy:v1:default:instances"
+const instancesKey = "flyproxy:v1:{default}:instances"
 
-// readySays waits until /ready has the code and says all of want.
-func readySays(t *testing.T, s *sidecar, code int, want ...string) {
+// readySays waits until /ready has the code, is degraded or not, and gives reasons that say all of want.
+func readySays(t *testing.T, s *sidecar, code int, degraded bool, want ...string) {
 	t.Helper()
 	var got int
 	var body string
@@ -28,13 +30,15 @@ func readySays(t *testing.T, s *sidecar, code int, want ...string) {
 			t.Logf("/ready: %d %s", got, body)
 		}
 	}()
-	eventually(t, 20*time.Second, fmt.Sprintf("/ready of %s is %d and says %q", s.id, code, want), func() bool {
+	eventually(t, 20*time.Second, fmt.Sprintf("/ready of %s is %d, degraded %v, and says %q", s.id, code, degraded, want), func() bool {
 		got, body = get(t, "http://"+s.admin()+"/ready")
-		if got != code {
+		var r admin.Readiness
+		if got != code || json.Unmarshal([]byte(body), &r) != nil || r.Degraded != degraded {
 			return false
 		}
+		reasons := strings.Join(r.Reasons, "\n")
 		for _, w := range want {
-			if !strings.Contains(body, w) {
+			if !strings.Contains(reasons, w) {
 				return false
 			}
 		}
@@ -54,14 +58,14 @@ func TestRedisUnreachableAtStart(t *testing.T) {
 	redis.Kill()
 	_, port := startApp(t, "m0", "ams")
 	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://"+redis.Addr())
-	readySays(t, s, http.StatusServiceUnavailable, `"degraded":true`, "was not reached yet")
+	readySays(t, s, http.StatusServiceUnavailable, true, "was not reached yet")
 	_, err := hello(t, s)
 	if status.Code(err) != codes.Unavailable ||
 		!strings.Contains(status.Convert(err).Message(), "No gRPC instances available for service battle: 0 known, 0 healthy, 0 in region ams") {
 		t.Errorf("a call meanwhile: %v", err)
 	}
 	redis.Restart()
-	readySays(t, s, http.StatusOK, `"degraded":false`)
+	readySays(t, s, http.StatusOK, false)
 	if reply, err := hello(t, s); err != nil || reply.GetInstance() != "m0" {
 		t.Errorf("a call after Redis came: %v %v", reply, err)
 	}
@@ -71,7 +75,7 @@ func TestWrongPassword(t *testing.T) {
 	redis := redistest.Start(t, redistest.Config{Password: "right"})
 	_, port := startApp(t, "m0", "ams")
 	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://:wrong-one@"+redis.Addr())
-	readySays(t, s, http.StatusServiceUnavailable, "credentials")
+	readySays(t, s, http.StatusServiceUnavailable, true, "credentials")
 	if strings.Contains(s.output(), "wrong-one") {
 		t.Error("the password stands in the log")
 	}
@@ -82,12 +86,12 @@ func TestKeyOfAnotherType(t *testing.T) {
 	redis.Must("SET", instancesKey, "mine")
 	_, port := startApp(t, "m0", "ams")
 	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://"+redis.Addr())
-	readySays(t, s, http.StatusServiceUnavailable, instancesKey, "another type")
+	readySays(t, s, http.StatusServiceUnavailable, true, instancesKey, "another type")
 	if got := redis.Text("GET", instancesKey); got != "mine" {
 		t.Errorf("the key was changed to %q", got)
 	}
 	redis.Must("DEL", instancesKey)
-	readySays(t, s, http.StatusOK, `"degraded":false`)
+	readySays(t, s, http.StatusOK, false)
 }
 
 func TestBadRecordsStopNobody(t *testing.T) {
@@ -124,12 +128,12 @@ func TestAppThatNeverBecomesHealthy(t *testing.T) {
 	app, port := startApp(t, "m0", "ams")
 	app.SetServing(false)
 	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://"+redis.Addr())
-	readySays(t, s, http.StatusOK, `"degraded":true`, "app app is not registered", "NOT_SERVING")
+	readySays(t, s, http.StatusOK, true, "app app is not registered", "NOT_SERVING")
 	if n := redis.Text("HLEN", instancesKey); n != "0" {
 		t.Errorf("%s records", n)
 	}
 	app.SetServing(true)
-	readySays(t, s, http.StatusOK, `"degraded":false`)
+	readySays(t, s, http.StatusOK, false)
 	app.SetServing(false)
 	took := eventually(t, 10*time.Second, "the record is gone", func() bool { return redis.Text("HLEN", instancesKey) == "0" })
 	t.Logf("an unhealthy app was deregistered after %v", took.Round(time.Millisecond))
@@ -162,7 +166,7 @@ func TestDrain(t *testing.T) {
 	s0.signal(syscall.SIGTERM)
 	took := eventually(t, 5*time.Second, "the other sidecar no longer sees it", func() bool { return s1.serving() == 1 })
 	t.Logf("gone for the other sidecar %v after SIGTERM", took.Round(time.Millisecond))
-	readySays(t, s0, http.StatusServiceUnavailable, "draining")
+	readySays(t, s0, http.StatusServiceUnavailable, true, "draining")
 	say("while draining")
 	if err := stream.CloseSend(); err != nil {
 		t.Fatal(err)
@@ -190,7 +194,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.signal(syscall.SIGINT)
-	readySays(t, s, http.StatusServiceUnavailable, "draining")
+	readySays(t, s, http.StatusServiceUnavailable, true, "draining")
 	s.signal(syscall.SIGTERM)
 	s.exit(5 * time.Second) // the open stream would have kept it for a minute
 }

@@ -71,7 +71,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	at, err := netip.ParseAddrPort(cfg.Address)
 	if err != nil || at.Port() == 0 || !at.Addr().Unmap().IsLoopback() {
-		return nil, fmt.Errorf("registry.embedded.address %q: want a loopback address and a port, such as %s", cfg.Address, DefaultAddress)
+		return nil, fmt.Errorf("registry.embedded.address %q: want a loopback address and a port, such as %s",
+			cfg.Address, DefaultAddress)
 	}
 	s := &Server{address: cfg.Address, log: cfg.Logger, ended: make(chan struct{})}
 	conn, err := s.settle(ctx)
@@ -159,7 +160,7 @@ func (s *Server) settle(ctx context.Context) (net.Conn, error) {
 				return nil, fmt.Errorf("embedded registry at %s: %w", s.address, ctx.Err())
 			}
 		case errors.Is(err, errForeign):
-			return nil, fmt.Errorf("registry.embedded.address %s: %w; choose another port, or use what is there with registry.redis if it is a Redis",
+			return nil, fmt.Errorf("registry.embedded.address %s: %w; choose another port, or, if it is a Redis, use it as one",
 				s.address, err)
 		default:
 			return nil, fmt.Errorf("registry.embedded.address %s can be neither bound (%w) nor used (%w)", s.address, bindErr, err)

@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -188,7 +189,11 @@ func TestPausedForLongerThanALease(t *testing.T) {
 	keeper, w := keepAlive(f, mine, other), f.watch()
 	keeper.works()
 	s.Pause()
+	began := time.Now()
 	poll(t, func() bool { return f.log.count("registry watch lost") > 0 }, "the watch does not notice")
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("while beats failed the watch took %v to notice", took)
+	}
 	time.Sleep(shortLease) // the lease must run out, which is the clock's to do
 	s.Resume()
 	w.reset()
@@ -245,6 +250,28 @@ func TestSubscriptionCutOffAlone(t *testing.T) {
 	proxy.freeze() // connections that stand now go silent, new ones work
 	keepAlive(through)
 	direct.register(instance("echo", "m1", "one"), true)
+	w.reset()
+	w.works(through)
+}
+
+// TestSubscriptionStaysWithAFormerPrimary: everything else goes to the new primary, the old one lives on somewhere and answers.
+func TestSubscriptionStaysWithAFormerPrimary(t *testing.T) {
+	t.Parallel()
+	former, _ := onServer(t, redistest.Config{})
+	s, b := onServer(t, redistest.Config{})
+	proxy := newProxy(t, former.Addr())
+	through := b.open(t, quick, func(cfg *redis.Config) { cfg.Addresses = []string{proxy.addr()} })
+	w := through.watch()
+	proxy.retarget(s.Addr())
+	keepAlive(through)
+	deadline := time.Now().Add(lease)
+	for i := 0; len(w.changes) == 0; i++ {
+		if time.Now().After(deadline) {
+			t.Fatal("the watch stays where no messages come")
+		}
+		through.register(instance("echo", "m"+strconv.Itoa(i%10), strconv.Itoa(i)), true)
+		time.Sleep(100 * time.Millisecond)
+	}
 	w.reset()
 	w.works(through)
 }

@@ -15,17 +15,17 @@ const (
 	quietLimit = time.Minute
 	// The same while the store's other operations do not show that Redis answers: nobody beats.
 	quietAlone = 10 * time.Second
-	// How long after a change was learned of in another way its message may still be on its way.
-	messageDelay = time.Second
 )
 
-var errSilent = errors.New("redis does not answer on this connection")
+var (
+	errSilent = errors.New("redis does not answer on this connection")
+	errDeaf   = errors.New("redis answers on this connection and sends no messages, as one that is the primary no more")
+)
 
 // knowledge is what the store's operations learned of the registry.
 type knowledge struct {
 	mu       sync.Mutex // guards the fields below; nothing is called while it is held
 	version  uint64
-	since    time.Time // when version was first seen
 	answered time.Time // the last answer
 	trouble  time.Time // the last failure to get one
 }
@@ -34,10 +34,7 @@ func (k *knowledge) learned(version uint64) {
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if version != k.version {
-		k.version, k.since = version, now
-	}
-	k.answered = now
+	k.version, k.answered = version, now
 }
 
 func (k *knowledge) failed() {
@@ -47,16 +44,10 @@ func (k *knowledge) failed() {
 	k.trouble = now
 }
 
-func (k *knowledge) read() (version uint64, since, trouble time.Time) {
+func (k *knowledge) read() (version uint64, answered, trouble time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.version, k.since, k.trouble
-}
-
-func (k *knowledge) lastAnswer() time.Time {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.answered
+	return k.version, k.answered, k.trouble
 }
 
 // probe finds out that a subscription is dead although its connection stands: Redis is stopped, its host vanished, a middlebox
@@ -70,8 +61,9 @@ type probe struct {
 
 	mu      sync.Mutex // guards the fields below; nothing is called while it is held
 	heard   time.Time  // when anything came in last
-	version uint64     // the version that this watch has come to
-	quiet   bool       // given up
+	ponged  time.Time  // when the answer to a PING did
+	version uint64     // the version that this watch has come to, 0 until it is known
+	gaveUp  error      // why
 }
 
 // run closes the subscription when it is dead or ctx ends, which ends the blocking receive; otherwise it runs until done.
@@ -79,8 +71,9 @@ func (p *probe) run(ctx context.Context, joined *sync.WaitGroup) {
 	defer joined.Done()
 	ticker := time.NewTicker(probeTick)
 	defer ticker.Stop()
-	var asked time.Time // zero when no answer is due
-	var target uint64
+	var asked time.Time  // zero when no answer is due
+	var target uint64    // what the registry's version was known to be then
+	var behind time.Time // since when the registry is known to be ahead of the watch; zero when it is not
 	for {
 		select {
 		case <-p.done:
@@ -91,38 +84,39 @@ func (p *probe) run(ctx context.Context, joined *sync.WaitGroup) {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		heard, version := p.state()
+		heard, ponged, version := p.state()
+		known, answered, trouble := p.store.known.read()
+		if known <= version || heard.After(behind) {
+			behind = time.Time{}
+		}
 		switch {
-		case !asked.IsZero() && heard.After(asked):
+		case !asked.IsZero() && ponged.After(asked):
 			asked = time.Time{}
-			p.settle(version, target)
-		case !asked.IsZero() && now.Sub(asked) >= p.store.timeout:
-			p.giveUp()
-			return
-		case asked.IsZero() && p.suspicious(now, heard, version):
-			asked = now
-			target, _, _ = p.store.known.read()
-			if err := p.ps.Ping(ctx); err != nil {
-				p.giveUp()
+			if !p.reached(target) {
+				p.giveUp(errDeaf)
 				return
 			}
+		case !asked.IsZero() && now.Sub(asked) >= p.store.timeout && now.Sub(heard) >= p.store.timeout:
+			p.giveUp(errSilent)
+			return
+		case !asked.IsZero():
+			// It has time left.
+		case !behind.IsZero(), // for a tick, which is long for a message
+			trouble.After(heard),
+			now.Sub(heard) >= quietLimit,
+			now.Sub(heard) >= quietAlone && now.Sub(answered) >= quietAlone:
+			asked, target = now, known
+			if err := p.ps.Ping(ctx); err != nil {
+				p.giveUp(err)
+				return
+			}
+		case known > version:
+			behind = now
 		}
 	}
 }
 
-func (p *probe) suspicious(now, heard time.Time, version uint64) bool {
-	known, since, trouble := p.store.known.read()
-	quiet := now.Sub(heard)
-	switch {
-	case quiet >= quietLimit, trouble.After(heard):
-		return true
-	case known != version && heard.Before(since) && now.Sub(since) >= messageDelay:
-		return true
-	}
-	return quiet >= quietAlone && now.Sub(p.store.known.lastAnswer()) >= quietAlone
-}
-
-// hear notes that something came in, with the version that it told of or 0.
+// hear notes that a message came in, with the version that it told of; 0 for none.
 func (p *probe) hear(version uint64) {
 	now := time.Now()
 	p.mu.Lock()
@@ -133,31 +127,41 @@ func (p *probe) hear(version uint64) {
 	}
 }
 
-func (p *probe) state() (heard time.Time, version uint64) {
+// pong notes that the answer to a PING came in.
+func (p *probe) pong() {
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.heard, p.version
+	p.heard, p.ponged = now, now
 }
 
-// settle takes the version that was known when Redis was asked for the watch's own, now that it has answered: the connection lives,
-// so the version came before the subscription, or its message is lost for good and whoever reads the beat's answer knows.
-func (p *probe) settle(was, target uint64) {
+func (p *probe) state() (heard, ponged time.Time, version uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.version == was {
-		p.version = target
+	return p.heard, p.ponged, p.version
+}
+
+// reached tells whether the watch has come to version, now that Redis has answered: it sends messages and answers in order, so one
+// that is not there by now does not come. A watch that has heard no message yet takes the version for its own, as it may be from
+// before the subscription.
+func (p *probe) reached(version uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.version == 0 {
+		p.version = version
 	}
+	return p.version >= version
 }
 
-func (p *probe) giveUp() {
+func (p *probe) giveUp(why error) {
 	p.mu.Lock()
-	p.quiet = true
+	p.gaveUp = why
 	p.mu.Unlock()
 	_ = p.ps.Close()
 }
 
-func (p *probe) silent() bool {
+func (p *probe) reason() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.quiet
+	return p.gaveUp
 }

@@ -10,11 +10,11 @@ import (
 // proxy passes connections on until it is frozen: then those it has go silent and stay open, as a middlebox leaves them that
 // forgot them.
 type proxy struct {
-	l      net.Listener
-	target string
-	wg     sync.WaitGroup
+	l  net.Listener
+	wg sync.WaitGroup
 
 	mu     sync.Mutex // guards the fields below
+	target string
 	conns  []net.Conn
 	frozen []chan struct{}
 }
@@ -39,7 +39,10 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		server, err := net.Dial("tcp", target)
 		if err != nil {
 			client.Close()
 			continue
@@ -71,6 +74,13 @@ func pipe(to io.Writer, from io.Reader, stop chan struct{}) {
 			return
 		}
 	}
+}
+
+// retarget sends new connections elsewhere; those that stand stay where they are.
+func (p *proxy) retarget(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
 }
 
 func (p *proxy) freeze() {

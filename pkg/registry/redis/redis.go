@@ -209,7 +209,8 @@ func storeError(ctx context.Context, op string, err error) error {
 	switch {
 	case goredis.HasErrorPrefix(err, "WRONGKEYTYPE"):
 		return fmt.Errorf("%s: %w: %w; delete it or choose another namespace", op, registry.ErrWrongType, err)
-	case goredis.IsAuthError(err), goredis.IsPermissionError(err), strings.Contains(err.Error(), "The user executing the script can't"):
+	case goredis.IsAuthError(err), goredis.IsPermissionError(err),
+		strings.Contains(err.Error(), "The user executing the script can't"):
 		// The last is how Redis 7 says NOPERM inside a script.
 		return fmt.Errorf("%s: %w: %w", op, registry.ErrAuth, err)
 	case goredis.HasErrorPrefix(err, "MOVED"):

@@ -95,7 +95,6 @@ func (s *Store) subscription(ctx context.Context, f func(registry.Change), up fu
 	}
 
 	p := &probe{store: s, ps: ps, done: make(chan struct{}), heard: time.Now()}
-	p.version, _, _ = s.known.read()
 	var joined sync.WaitGroup
 	joined.Add(1)
 	go p.run(ctx, &joined)
@@ -113,19 +112,19 @@ func (s *Store) subscription(ctx context.Context, f func(registry.Change), up fu
 	for {
 		reply, err := ps.ReceiveTimeout(ended, 0)
 		if err != nil {
-			if p.silent() {
-				err = errSilent
+			if why := p.reason(); why != nil {
+				err = why
 			}
 			return storeError(ctx, "watch", err)
 		}
-		message, ok := reply.(*goredis.Message)
-		if !ok {
-			p.hear(0)
-			continue
+		switch reply := reply.(type) {
+		case *goredis.Pong:
+			p.pong()
+		case *goredis.Message:
+			change, version := s.change(reply.Payload)
+			p.hear(version)
+			f(change)
 		}
-		change := s.change(message.Payload)
-		p.hear(change.Version)
-		f(change)
 	}
 }
 
@@ -137,45 +136,33 @@ type message struct {
 	Del      []string                   `json:"del"`
 }
 
-// change reads a message. One that cannot be read, or that came without its content because that was large, becomes a Reset: the
-// watcher reads a snapshot then.
-func (s *Store) change(payload string) registry.Change {
+// change reads a message and gives the version that it tells of, 0 if it cannot be read. Such a one, or one that came without its
+// content because that was large, becomes a Reset: the watcher reads a snapshot then.
+func (s *Store) change(payload string) (registry.Change, uint64) {
+	reset := registry.Change{Kind: registry.Reset}
 	var m message
 	if err := json.Unmarshal([]byte(payload), &m); err != nil || m.Version == 0 {
 		s.rejected.report(s.log, s.channel, errors.New("a message on this channel is not flyproxy's"))
-		return registry.Change{Kind: registry.Reset}
+		return reset, 0
 	}
-	out := registry.Change{Previous: m.Previous, Version: m.Version}
-	switch {
-	case len(m.Put) == 0 && len(m.Del) == 0:
-		return registry.Change{Kind: registry.Reset}
-	case len(m.Put) > 0 && len(m.Del) > 0:
-		// No script of this version says both at once.
-		return registry.Change{Kind: registry.Reset}
-	case len(m.Del) > 0:
-		out.Kind = registry.Remove
-		for _, field := range m.Del {
-			if key, err := registry.ParseKey(field); err == nil {
-				out.Keys = append(out.Keys, key)
-			}
-		}
-		return out
+	if len(m.Put)+len(m.Del) == 0 || len(m.Put) > 0 && len(m.Del) > 0 || len(m.Put) > 1 {
+		// Without content, or with more than any script of this version says at once.
+		return reset, m.Version
 	}
-	out.Kind = registry.Put
+	out := registry.Change{Kind: registry.Remove, Previous: m.Previous, Version: m.Version}
+	gone := m.Del
 	for field, record := range m.Put {
 		inst, err := s.decode(field, record)
 		if err != nil {
-			// What stood there before is gone, and this is nothing to go by.
-			out.Kind = registry.Remove
-			if key, err := registry.ParseKey(field); err == nil {
-				out.Keys = append(out.Keys, key)
-			}
-			continue
+			gone = []string{field} // what stood there before is gone, and this is nothing to go by
+			break
 		}
-		out.Instances = append(out.Instances, inst)
+		out.Kind, out.Instances = registry.Put, []registry.Instance{inst}
 	}
-	if out.Kind == registry.Remove && len(out.Instances) > 0 {
-		return registry.Change{Kind: registry.Reset} // good and bad ones together, as no script of this version sends
+	for _, field := range gone {
+		if key, err := registry.ParseKey(field); err == nil {
+			out.Keys = append(out.Keys, key)
+		}
 	}
-	return out
+	return out, m.Version
 }

@@ -47,6 +47,7 @@ func TestServerWithPasswordAndTLS(t *testing.T) {
 }
 
 func TestClusterFailsOver(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, redistest.ClusterConfig{Replicas: 1})
 	owner := c.Owner("k")
 	owner.Must("SET", "k", "v")
@@ -61,6 +62,7 @@ func TestClusterFailsOver(t *testing.T) {
 }
 
 func TestSentinelFailsOver(t *testing.T) {
+	t.Parallel()
 	s := redistest.StartSentinel(t, redistest.Config{})
 	s.Primary.Must("SET", "k", "v")
 	s.Primary.Must("WAIT", 1, 5000)

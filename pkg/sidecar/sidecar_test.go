@@ -1,0 +1,247 @@
+package sidecar_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/flyproxy/flyproxy/pkg/admin"
+	"github.com/flyproxy/flyproxy/pkg/api/flyproxyv1"
+	"github.com/flyproxy/flyproxy/pkg/config"
+	"github.com/flyproxy/flyproxy/pkg/demo"
+	"github.com/flyproxy/flyproxy/pkg/demo/greeterv1"
+	"github.com/flyproxy/flyproxy/pkg/registry/redistest"
+	"github.com/flyproxy/flyproxy/pkg/sidecar"
+)
+
+func load(t *testing.T, env ...string) *config.Config {
+	t.Helper()
+	cfg, err := config.Load(config.Options{
+		Environ: append([]string{
+			"FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=m0", "FLYPROXY_REGION=ams", "FLYPROXY_LISTEN=127.0.0.1:0",
+			"FLYPROXY_ADMIN_LISTEN=127.0.0.1:0", "FLYPROXY_REGISTRATION_INTERVAL=200ms", "FLYPROXY_REGISTRATION_LEASE=600ms",
+		}, env...),
+		ReadFile: func(string) ([]byte, error) { return nil, fs.ErrNotExist },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// logs collects log lines.
+type logs struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// run makes and runs a sidecar; stop ends it, and may be called before the test's end.
+func run(t *testing.T, cfg *config.Config) (s *sidecar.Sidecar, log *logs, stop func()) {
+	t.Helper()
+	log = &logs{}
+	s, err := sidecar.New(cfg, sidecar.Options{
+		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), Version: "test",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("Run does not end")
+		}
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	t.Cleanup(stop)
+	return s, log, stop
+}
+
+func serveApp(t *testing.T, id string) (app *demo.App, port string) {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	app = demo.NewApp(id, "ams")
+	ended := make(chan error, 1)
+	go func() { ended <- app.Serve(lis) }()
+	t.Cleanup(func() { app.Stop(); <-ended })
+	_, port, _ = net.SplitHostPort(lis.Addr().String())
+	return app, port
+}
+
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+func connect(t *testing.T, s *sidecar.Sidecar) *grpc.ClientConn {
+	t.Helper()
+	cc, err := grpc.NewClient(s.Addresses()[0], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cc.Close() })
+	return cc
+}
+
+func TestTwoAppsOfTwoServicesOnOneMachine(t *testing.T) {
+	redis := redistest.Start(t, redistest.Config{})
+	_, one := serveApp(t, "app-one")
+	_, two := serveApp(t, "app-two")
+	cfg := load(t, "REDIS_URL=redis://"+redis.Addr(),
+		fmt.Sprintf(`FLYPROXY_APPS=[{"name":"one","address":"127.0.0.1:%s"},{"name":"two","address":"127.0.0.1:%s","service":"chat"}]`, one, two))
+	s, _, stop := run(t, cfg)
+	await(t, "both apps are known", func() bool { return s.Known("battle") == 1 && s.Known("chat") == 1 })
+	client := greeterv1.NewGreeterClient(connect(t, s))
+	for service, want := range map[string]string{"battle": "app-one", "chat": "app-two"} {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		reply, err := client.Hello(metadata.AppendToOutgoingContext(ctx, "flyproxy-service", service), &greeterv1.HelloRequest{})
+		cancel()
+		if err != nil || reply.GetInstance() != want {
+			t.Errorf("service %s: %v %v, want %s", service, reply, err, want)
+		}
+	}
+	// One beat serves both: the two leases are renewed together.
+	st := s.Status(t.Context())
+	if len(st.Self.Apps) != 2 || st.Counts.Known != 2 || !st.Instances[0].Self || !st.Instances[1].Self {
+		t.Errorf("status: %+v", st)
+	}
+	stop()
+	if n := redis.Text("HLEN", "flyproxy:v1:{default}:instances"); n != "0" {
+		t.Errorf("%s records are left after the end", n)
+	}
+}
+
+func TestTwoAppsOfOneServiceHaveTheirOwnIDs(t *testing.T) {
+	redis := redistest.Start(t, redistest.Config{})
+	_, one := serveApp(t, "app-one")
+	_, two := serveApp(t, "app-two")
+	s, _, _ := run(t, load(t, "REDIS_URL=redis://"+redis.Addr(),
+		fmt.Sprintf(`FLYPROXY_APPS=[{"name":"one","address":"127.0.0.1:%s"},{"name":"two","address":"127.0.0.1:%s"}]`, one, two)))
+	await(t, "both apps are known", func() bool { return s.Known("battle") == 2 })
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	cc := connect(t, s)
+	list, err := flyproxyv1.NewDiscoveryClient(cc).ListInstances(ctx, &flyproxyv1.ListInstancesRequest{})
+	if err != nil || len(list.GetInstances()) != 2 {
+		t.Fatalf("%v %v", list, err)
+	}
+	// The three things that an in-app discovery gives: the best one, all of them, and one by its id.
+	for _, in := range list.GetInstances() {
+		reply, err := greeterv1.NewGreeterClient(cc).Hello(
+			metadata.AppendToOutgoingContext(ctx, "fly-force-instance-id", in.GetId()), &greeterv1.HelloRequest{})
+		if want := "app-" + strings.TrimPrefix(in.GetId(), "m0/"); err != nil || reply.GetInstance() != want {
+			t.Errorf("pinned to %s: %v %v", in.GetId(), reply, err)
+		}
+	}
+}
+
+func TestStaticRegistry(t *testing.T) {
+	_, port := serveApp(t, "listed")
+	s, _, _ := run(t, load(t, "FLYPROXY_REGISTRATION_ENABLED=false",
+		fmt.Sprintf(`FLYPROXY_REGISTRY_STATIC=[{"service":"battle","id":"listed","address":"127.0.0.1:%s","region":"fra"}]`, port)))
+	await(t, "the list is known", func() bool { return s.Known("battle") == 1 })
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	reply, err := greeterv1.NewGreeterClient(connect(t, s)).Hello(ctx, &greeterv1.HelloRequest{})
+	if err != nil || reply.GetInstance() != "listed" {
+		t.Errorf("%v %v", reply, err)
+	}
+	if r := s.Ready(); !r.Ready || r.Degraded {
+		t.Errorf("ready: %+v", r)
+	}
+}
+
+func TestLastViewOutlivesTheRegistry(t *testing.T) {
+	redis := redistest.Start(t, redistest.Config{})
+	_, port := serveApp(t, "app")
+	s, _, _ := run(t, load(t, "REDIS_URL=redis://"+redis.Addr(), "GRPC_PORT="+port, "FLYPROXY_REGISTRY_REDIS_TIMEOUT=200ms"))
+	await(t, "the app is known", func() bool { return s.Known("battle") == 1 })
+	redis.Kill()
+	await(t, "the view is stale and still ready", func() bool {
+		r := s.Ready()
+		return r.Ready && r.Degraded && strings.Contains(strings.Join(r.Reasons, " "), "last view")
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if _, err := greeterv1.NewGreeterClient(connect(t, s)).Hello(ctx, &greeterv1.HelloRequest{}); err != nil {
+		t.Errorf("a call without Redis: %v", err)
+	}
+	res, err := http.Get("http://" + s.AdminAddress() + "/cluster/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var st admin.Status
+	if err := json.NewDecoder(res.Body).Decode(&st); err != nil || st.LoadsError == "" || len(st.Instances) != 1 {
+		t.Errorf("status without Redis: %+v %v", st, err)
+	}
+}
+
+func TestNewGivesBackWhatItBound(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	_ = free.Close()
+	_, err = sidecar.New(load(t, "REDIS_URL=redis://127.0.0.1:1", "FLYPROXY_LISTEN="+address,
+		"FLYPROXY_ADMIN_LISTEN="+taken.Addr().String()), sidecar.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "admin.listen") || !strings.Contains(err.Error(), "in use") {
+		t.Fatalf("with the admin port taken: %v", err)
+	}
+	again, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatalf("the first listener was not given back: %v", err)
+	}
+	_ = again.Close()
+}

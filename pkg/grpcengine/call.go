@@ -135,7 +135,7 @@ func (c *call) pick() (balancer.PickResult, error) {
 }
 
 // waiting gives the attempt that waits for its connection, if there is one. When the last attempt has had a stream, grpc-go asks
-// again only because the peer has provably not processed it: for the router, that peer has refused.
+// again only because the peer has provably not processed it.
 func (c *call) waiting() *attempt {
 	c.mu.Lock()
 	a := c.last
@@ -148,7 +148,7 @@ func (c *call) waiting() *attempt {
 		return a
 	}
 	c.unprocessed = true
-	c.settle(a, routing.Refused)
+	c.settle(a, routing.Unprocessed)
 	return nil
 }
 

@@ -13,10 +13,11 @@ type Call struct {
 	Service       string
 	ForceInstance string
 
-	refused []*Peer
+	// tried are the peers that did not take this call; it is not offered to them again.
+	tried []*Peer
 }
 
-func (c *Call) hasRefused(p *Peer) bool { return slices.Contains(c.refused, p) }
+func (c *Call) hasTried(p *Peer) bool { return slices.Contains(c.tried, p) }
 
 // Outcome is what became of a Pick.
 type Outcome uint8
@@ -25,6 +26,9 @@ type Outcome uint8
 const (
 	// Refused means that no connection to the peer could be had and nothing of the call was sent: it may be routed again.
 	Refused Outcome = iota + 1
+	// Unprocessed means that the peer was sent the call and provably has not processed it: it was above the last stream id of a
+	// GOAWAY, or refused with REFUSED_STREAM (RFC 9113 §8.7). The call may be routed again; the peer itself is well.
+	Unprocessed
 	// Answered means that the peer ended the call, with whatever status.
 	Answered
 	// Lost means that the connection broke while the call was open.
@@ -43,7 +47,7 @@ const (
 	ReasonAnyRegion                // regions do not matter: routing.prefer_region is off, or our own is unknown
 	ReasonNearest                  // none in our region: the nearest other one
 	ReasonSelf                     // nobody else is left
-	ReasonRetry                    // another peer refused the connection
+	ReasonRetry                    // another peer did not take the call
 	ReasonLastResort               // all peers are backed off
 	reasons
 )
@@ -73,8 +77,10 @@ func (p *Pick) Done(o Outcome) {
 	p.Peer.inFlight.Add(-1)
 	switch o {
 	case Refused:
-		p.call.refused = append(p.call.refused, p.Peer)
+		p.call.tried = append(p.call.tried, p.Peer)
 		p.router.refused(p.Peer)
+	case Unprocessed:
+		p.call.tried = append(p.call.tried, p.Peer)
 	case Answered:
 		p.router.answered(p.Peer)
 	}

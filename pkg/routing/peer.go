@@ -18,11 +18,13 @@ type Peer struct {
 	Address     string
 	Region      string
 
-	weight         float64
-	inFlight       atomic.Int64
-	refusals       atomic.Int32
-	backedOffUntil atomic.Int64  // in the router's time; 0: not backed off
-	loadFactor     atomic.Uint64 // bits of a float64; 0: no report yet, which counts as 1
+	weight   float64
+	inFlight atomic.Int64
+	refusals atomic.Int32
+	// Both in the router's time, 0 when the peer is not backed off: backoffEnds is when the backoff runs out, backedOffUntil when
+	// the next call may try it, which a call that tries it puts off.
+	backoffEnds, backedOffUntil atomic.Int64
+	loadFactor                  atomic.Uint64 // bits of a float64; 0: no report yet, which counts as 1
 }
 
 // InFlight is the number of our own calls that the peer has now.

@@ -35,7 +35,7 @@ func newPolicy(name string) (policy, error) {
 }
 
 // usable tells whether the call may go to p now.
-func usable(p *Peer, c *Call, now int64) bool { return !c.hasRefused(p) && p.tryUse(now) }
+func usable(p *Peer, c *Call, now int64) bool { return !c.hasTried(p) && p.tryUse(now) }
 
 // scan returns the first usable peer from index start on, round the end.
 func scan(t *tier, start int, c *Call, now int64) *Peer {

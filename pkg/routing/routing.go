@@ -128,8 +128,8 @@ func (r *Router) Take(c *Call, name, value string) bool {
 	return true
 }
 
-// Route chooses a peer for c. It may be called again for the same call after the Pick's outcome was [Refused]: peers that refused
-// this call are not offered to it again. The error is an [*Error], which carries the gRPC status code for the caller.
+// Route chooses a peer for c. It may be called again for the same call after the Pick's outcome was [Refused] or [Unprocessed]: such
+// peers are not offered to it again. The error is an [*Error], which carries the gRPC status code for the caller.
 func (r *Router) Route(c *Call) (Pick, error) {
 	t := r.table.Load()
 	name := r.serviceOf(t, c)
@@ -147,14 +147,14 @@ func (r *Router) Route(c *Call) (Pick, error) {
 		tier := &svc.tiers[i]
 		if p := r.policy.pick(tier, c, now); p != nil {
 			reason := tier.reason
-			if len(c.refused) > 0 {
+			if len(c.tried) > 0 {
 				reason = ReasonRetry
 			}
 			return r.picked(p, c, svc, reason), nil
 		}
 	}
 	// Everybody is backed off. A wrong guess costs one refused connection, giving up costs the call: try whoever is due soonest.
-	if p := svc.leastBackedOff(c); p != nil && len(c.refused) < maxAttempts {
+	if p := svc.leastBackedOff(c); p != nil && len(c.tried) < maxAttempts {
 		return r.picked(p, c, svc, ReasonLastResort), nil
 	}
 	r.stats.none.Add(1)
@@ -174,7 +174,7 @@ func (r *Router) force(svc *service, c *Call, now int64) (Pick, error) {
 		return Pick{}, &Error{Code: Unavailable, Message: fmt.Sprintf("No gRPC instance %q of service %q: %s names an instance "+
 			"that is not registered (%d known)", clip(c.ForceInstance), svc.name, r.cfg.Headers.ForceInstance, len(svc.byID))}
 	}
-	if c.hasRefused(p) {
+	if c.hasTried(p) {
 		return Pick{}, &Error{Code: Unavailable, Message: fmt.Sprintf("gRPC instance %q of service %q at %s refused the connection; "+
 			"%s allows no other", p.Key.ID, svc.name, p.Address, r.cfg.Headers.ForceInstance)}
 	}
@@ -213,16 +213,27 @@ func grpcService(method string) string {
 // now is the time since the router was made, in nanoseconds: monotonic, so a step of the clock ends or begins no backoff.
 func (r *Router) now() int64 { return int64(r.cfg.Now().Sub(r.epoch)) }
 
+// refused backs a peer off. Calls that were waiting for the same connection all learn that it failed; only the first of them
+// counts, or ten calls would make ten refusals of one.
 func (r *Router) refused(p *Peer) {
-	n := p.refusals.Add(1)
+	now, ends := r.now(), p.backoffEnds.Load()
+	if p.refusals.Load() > 0 && now < ends {
+		return
+	}
+	n := p.refusals.Load() + 1
 	d := r.cfg.BackoffMax
 	if shift := n - 1; shift < 16 && r.cfg.BackoffBase<<shift < d {
 		d = r.cfg.BackoffBase << shift
 	}
 	d += time.Duration(rand.Int64N(int64(d)/4+1)) - d/8
-	p.backedOffUntil.Store(r.now() + int64(d))
+	if !p.backoffEnds.CompareAndSwap(ends, now+int64(d)) {
+		return // another one counted it just now
+	}
+	p.refusals.Store(n)
+	p.backedOffUntil.Store(now + int64(d))
 	if n == 1 {
-		r.cfg.Logger.Warn("peer refuses connections: backing off", "service", p.Key.Service, "instance", p.Key.ID, "address", p.Address)
+		r.cfg.Logger.Warn("peer refuses or loses connections: backing off", "service", p.Key.Service, "instance", p.Key.ID,
+			"address", p.Address)
 	}
 }
 
@@ -232,6 +243,7 @@ func (r *Router) answered(p *Peer) {
 		return
 	}
 	if p.refusals.Swap(0) != 0 {
+		p.backoffEnds.Store(0)
 		p.backedOffUntil.Store(0)
 		r.cfg.Logger.Info("peer accepts connections again", "service", p.Key.Service, "instance", p.Key.ID, "address", p.Address)
 	}

@@ -400,6 +400,57 @@ func TestForceInstance(t *testing.T) {
 	}
 }
 
+func TestManyCallsWaitingForOneConnectionCountAsOneRefusal(t *testing.T) {
+	now := time.Now()
+	r := newRouter(t, func(c *routing.Config) { c.Now = func() time.Time { return now } })
+	dead := inst("battle", "dead", "ams")
+	r.Update(view(dead))
+	calls := make([]routing.Call, 10)
+	picks := make([]routing.Pick, len(calls))
+	for i := range calls {
+		calls[i].Method = "/b.B/M"
+		p, err := r.Route(&calls[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		picks[i] = p
+	}
+	for i := range picks {
+		picks[i].Done(routing.Refused)
+	}
+	if got := r.Peers()[dead.Key()].Refusals; got != 1 {
+		t.Errorf("%d refusals were counted, want 1", got)
+	}
+	now = now.Add(time.Second)
+	p, err := r.Route(&routing.Call{Method: "/b.B/M"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Done(routing.Refused)
+	if got := r.Peers()[dead.Key()].Refusals; got != 2 {
+		t.Errorf("the probe's refusal makes %d, want 2", got)
+	}
+}
+
+func TestUnprocessedCallGoesElsewhereWithoutBackoff(t *testing.T) {
+	r := newRouter(t)
+	r.Update(view(inst("battle", "a", "ams"), inst("battle", "b", "ams")))
+	c := &routing.Call{Method: "/b.B/M"}
+	first, err := r.Route(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Done(routing.Unprocessed)
+	second, err := r.Route(c)
+	if err != nil || second.Peer == first.Peer || second.Reason != routing.ReasonRetry {
+		t.Fatalf("the call went to %v (%s) again: %v", second.Peer, second.Reason, err)
+	}
+	second.Done(routing.Answered)
+	if r.Peers()[first.Peer.Key].BackedOff {
+		t.Error("a peer that is well was backed off")
+	}
+}
+
 func TestDrainingGetsNoNewCallsAndKeepsItsOld(t *testing.T) {
 	r := newRouter(t)
 	var removed []string

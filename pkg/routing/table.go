@@ -48,12 +48,12 @@ func (s *service) touch() {
 	}
 }
 
-// leastBackedOff is, among the peers that have not refused this call, the one whose backoff ends first.
+// leastBackedOff is, among the peers that have not been tried for this call, the one whose backoff ends first.
 func (s *service) leastBackedOff(c *Call) *Peer {
 	var best *Peer
 	for i := range s.tiers {
 		for _, p := range s.tiers[i].peers {
-			if !c.hasRefused(p) && (best == nil || p.backedOffUntil.Load() < best.backedOffUntil.Load()) {
+			if !c.hasTried(p) && (best == nil || p.backedOffUntil.Load() < best.backedOffUntil.Load()) {
 				best = p
 			}
 		}

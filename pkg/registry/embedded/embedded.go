@@ -21,7 +21,7 @@ import (
 )
 
 // DefaultAddress is where the server listens if nothing else is said. It is not Redis' own port.
-const DefaultAddress = "127.0.0.1:16379"
+const DefaultAddress = "127.0.0.1:56379"
 
 // marker is a command by which processes know the server for theirs. It is no key, so FLUSHALL does not take it away.
 const (

@@ -199,6 +199,23 @@ func testSilence(t *testing.T, b backend) {
 	}
 }
 
+// During a deploy that changes the lease, two lengths share one registry.
+func testShorterLease(t *testing.T, b backend) {
+	f := b.open(t)
+	long := instance("echo", "long", "one")
+	f.register(long, true)
+	for _, beat := range []string{"the first one on a registry without a last beat", "one after silence"} {
+		reply, err := f.Beat(t.Context(), registry.Beat{Lease: time.Second})
+		if err != nil || !reply.Renewed {
+			t.Fatalf("%s: %+v %v", beat, reply, err)
+		}
+		if got := f.leaseOf("echo/long"); got < lease-5*time.Second {
+			t.Errorf("%s cut another's lease to %v", beat, got)
+		}
+		f.do("SET", f.key("beat"), f.now().Add(-time.Minute).UnixMilli())
+	}
+}
+
 func testClockBack(t *testing.T, b backend) {
 	f := b.open(t)
 	inst := instance("echo", "m1", "one")

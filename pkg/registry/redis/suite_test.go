@@ -21,6 +21,7 @@ func runStoreSuite(t *testing.T, b backend) {
 		{"PruneIsBounded", testPrune},
 		{"OwnExpiredLeaseIsRenewedNotPruned", testOwnExpired},
 		{"SilenceOfTheFleetRenewsAll", testSilence},
+		{"ShorterLeaseCutsNobodys", testShorterLease},
 		{"ClockBackRenewsAll", testClockBack},
 		{"LostLeasesAreMended", testMend},
 		{"OrphansAreForgotten", testOrphans},

@@ -35,9 +35,11 @@ if owned > 0 then
   end
 end
 
--- Gives every instance that the sorted set does not know a lease, and with all = true every instance a fresh one; forgets leases
--- and loads without an instance. It walks over everything, so it runs only where something was lost.
-local function mend(all)
+-- Gives instances a lease: with NX those that the sorted set does not know, with GT all, but none a shorter one than it has (who
+-- beats now may have a shorter lease than others), with XX then NX all. Forgets leases and loads without an instance. It walks over
+-- everything, so it runs only where something was lost.
+local function mend(...)
+  local modes = {...}
   local known = redis.call('HKEYS', INSTANCES)
   for first = 1, #known, 500 do
     local batch = {}
@@ -45,10 +47,8 @@ local function mend(all)
       batch[#batch + 1] = expiry
       batch[#batch + 1] = known[i]
     end
-    if all then
-      redis.call('ZADD', LEASES, unpack(batch))
-    else
-      redis.call('ZADD', LEASES, 'NX', unpack(batch))
+    for _, which in ipairs(modes) do
+      redis.call('ZADD', LEASES, which, unpack(batch))
     end
   end
   local function forget(names, command, key)
@@ -73,14 +73,15 @@ end
 local last = tonumber(redis.call('GET', BEAT) or '')
 redis.call('SET', BEAT, text(now))
 local renewed, pruned = 0, 0
-if not last or now < last or now - last > lease / 2 then
-  if mend(true) > 0 then
-    renewed = 1
-  end
+if last and now < last then
+  -- Leases from before the step may end far in the future.
+  renewed = mend('XX', 'NX') > 0 and 1 or 0
+elseif not last or now - last > lease / 2 then
+  renewed = mend('GT') > 0 and 1 or 0
 else
   local instances = redis.call('HLEN', INSTANCES)
   if instances ~= redis.call('ZCARD', LEASES) or instances < redis.call('HLEN', LOAD) then
-    mend(false)
+    mend('NX')
   end
   -- A bounded number, so that many that end at once cost no beat much; the next beats take the rest.
   local expired = redis.call('ZRANGEBYSCORE', LEASES, '-inf', text(now), 'LIMIT', 0, 100)

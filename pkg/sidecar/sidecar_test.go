@@ -245,3 +245,38 @@ func TestNewGivesBackWhatItBound(t *testing.T) {
 	}
 	_ = again.Close()
 }
+
+// The first process hosts the embedded Redis. When it ends another takes over, with nothing in it, and everybody registers again.
+func TestEmbeddedRedisIsTakenOver(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := free.Addr().String()
+	_ = free.Close()
+	member := func(id string) (*sidecar.Sidecar, func()) {
+		_, port := serveApp(t, id)
+		s, _, stop := run(t, load(t, "FLYPROXY_REGISTRY_STORE=embedded", "FLYPROXY_REGISTRY_EMBEDDED_ADDRESS="+redis,
+			"FLYPROXY_INSTANCE_ID="+id, "GRPC_PORT="+port))
+		return s, stop
+	}
+	_, endHost := member("host")
+	a, _ := member("a")
+	b, _ := member("b")
+	await(t, "all three see each other", func() bool { return a.Known("battle") == 3 && b.Known("battle") == 3 })
+	endHost()
+	await(t, "the other two are registered in the new one", func() bool {
+		for _, s := range []*sidecar.Sidecar{a, b} {
+			if r := s.Ready(); s.Known("battle") != 2 || !r.Ready || r.Degraded {
+				return false
+			}
+		}
+		return true
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	reply, err := greeterv1.NewGreeterClient(connect(t, a)).Hello(ctx, &greeterv1.HelloRequest{})
+	if err != nil || reply.GetInstance() != "b" {
+		t.Errorf("a call after the takeover: %v %v", reply, err)
+	}
+}

@@ -90,7 +90,7 @@ func TestConfigCommands(t *testing.T) {
 func TestAdminPages(t *testing.T) {
 	redis := redistest.Start(t, redistest.Config{})
 	_, port := startApp(t, "m0", "ams")
-	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://"+redis.Addr())
+	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://"+redis.Addr(), "FLY_VM_MEMORY_MB=256")
 	sees(t, 1, 20*time.Second, s)
 	base := "http://" + s.admin()
 	if code, body := get(t, base+"/health"); code != 200 {
@@ -111,6 +111,7 @@ func TestAdminPages(t *testing.T) {
 	for _, want := range []string{
 		"flyproxy_call_duration_seconds_bucket", "flyproxy_calls_in_flight 0", "flyproxy_peer_connections", `flyproxy_instances{service="battle",state="serving"} 1`,
 		"flyproxy_registry_duration_seconds", "flyproxy_registry_staleness_seconds", `flyproxy_picks_total{policy="weighted_load",reason="self"}`, "flyproxy_build_info",
+		"go_gc_gomemlimit_bytes 6.7108864e+07", // a quarter of the Machine's memory
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("/metrics lacks %s", want)

@@ -112,7 +112,7 @@ func (l *link) changed(s balancer.SubConnState) {
 	}
 	switch {
 	case state == connectivity.Ready:
-		router.Accept(pe.of)
+		router.Connected(pe.of)
 	case first && (state == connectivity.TransientFailure || broke):
 		// New calls go elsewhere from now on; Accept takes it back when the peer answers again.
 		router.Refuse(pe.of)

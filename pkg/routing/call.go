@@ -86,6 +86,10 @@ func (p *Pick) Done(o Outcome) {
 	}
 }
 
+// Responding tells the router, at most once before Done, that the peer has begun to answer: a stream may go on for hours, and until
+// an answer a peer that had refused gets hardly any calls.
+func (p *Pick) Responding() { p.router.answered(p.Peer) }
+
 type stats struct {
 	picks [reasons]atomic.Uint64
 	none  atomic.Uint64

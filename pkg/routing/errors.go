@@ -12,14 +12,22 @@ const Unavailable Code = 14
 type Error struct {
 	Code    Code
 	Message string
+	// Service is the one that the call was for, as far as that is known.
+	Service string
 }
 
 func (e *Error) Error() string { return e.Message }
 
+// unroutable counts a call for which there is no peer and says why.
+func (r *Router) unroutable(service, message string) *Error {
+	r.stats.none.Add(1)
+	return &Error{Code: Unavailable, Message: message, Service: service}
+}
+
 func (r *Router) errNone(c *Call, name string, svc *service) *Error {
 	if name == "" {
-		return &Error{Code: Unavailable, Message: fmt.Sprintf("No gRPC instances available: nothing says which service answers %s; "+
-			"set routing.routes, the header %s, or service (FLYPROXY_SERVICE)", clip(c.Method), r.cfg.Headers.Service)}
+		return r.unroutable("", fmt.Sprintf("No gRPC instances available: nothing says which service answers %s; "+
+			"set routing.routes, the header %s, or service (FLYPROXY_SERVICE)", clip(c.Method), r.cfg.Headers.Service))
 	}
 	known, healthy, inRegion := 0, 0, 0
 	if svc != nil {
@@ -34,6 +42,6 @@ func (r *Router) errNone(c *Call, name string, svc *service) *Error {
 	if r.cfg.Region == "" {
 		where = "in our region (unknown)"
 	}
-	return &Error{Code: Unavailable, Message: fmt.Sprintf("No gRPC instances available for service %s: %d known, %d healthy, %d %s",
-		clip(name), known, healthy, inRegion, where)}
+	return r.unroutable(name, fmt.Sprintf("No gRPC instances available for service %s: %d known, %d healthy, %d %s",
+		clip(name), known, healthy, inRegion, where))
 }

@@ -85,16 +85,30 @@ func (weightedLoad) pick(t *tier, c *Call, now int64) *Peer {
 	if n < 2 {
 		return scan(t, 0, c, now)
 	}
-	// Both candidates are drawn by weight, and the weight counts again when they are compared, so a full peer of double weight
-	// holds double the calls.
-	i := t.byWeight.draw()
-	j := t.byWeight.draw()
+	// Both candidates are drawn by weight and reported load, and both count again when our own calls in flight are compared, so a
+	// full peer of double weight holds double the calls. With nothing in flight the first draw stands: reports that hardly differ
+	// must not send every sidecar's calls to the same peer.
+	i := drawByLoad(t, now)
+	j := drawByLoad(t, now)
 	if i == j {
 		j = (i + 1 + rand.IntN(n-1)) % n
 	}
 	return better(t, i, j, c, now, func(p *Peer) float64 {
-		return float64(p.inFlight.Load()+1) * p.factor() / p.weight
+		return float64(p.inFlight.Load()) * p.factor(now) / p.weight
 	})
+}
+
+// drawByLoad draws a peer by weight and takes it with a chance that falls with its load, from 1 to a quarter; after a few draws it
+// takes what it has.
+func drawByLoad(t *tier, now int64) int {
+	i := t.byWeight.draw()
+	for range 3 {
+		if rand.Float64()*t.peers[i].factor(now) <= loadFactorMin {
+			break
+		}
+		i = t.byWeight.draw()
+	}
+	return i
 }
 
 // better takes the one of two candidates that costs less: the power of two choices (Mitzenmacher 2001). Comparing two random

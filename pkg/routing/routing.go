@@ -72,9 +72,11 @@ type Config struct {
 type Router struct {
 	cfg    Config
 	policy policy
-	table  atomic.Pointer[table]
-	stats  stats
 	epoch  time.Time
+	table  atomic.Pointer[table]
+	// Every call reads what stands above and writes below: not on one cache line.
+	_     [64]byte
+	stats stats
 
 	// mu serialises Update and guards the fields below. It is never held while calling out.
 	mu       sync.Mutex
@@ -135,7 +137,6 @@ func (r *Router) Route(c *Call) (Pick, error) {
 	name := r.serviceOf(t, c)
 	svc := t.services[name]
 	if svc == nil {
-		r.stats.none.Add(1)
 		return Pick{}, r.errNone(c, name, nil)
 	}
 	svc.touch()
@@ -157,7 +158,6 @@ func (r *Router) Route(c *Call) (Pick, error) {
 	if p := svc.leastBackedOff(c); p != nil && len(c.tried) < maxAttempts {
 		return r.picked(p, c, svc, ReasonLastResort), nil
 	}
-	r.stats.none.Add(1)
 	return Pick{}, r.errNone(c, name, svc)
 }
 
@@ -170,13 +170,16 @@ func (r *Router) picked(p *Peer, c *Call, svc *service, why Reason) Pick {
 func (r *Router) force(svc *service, c *Call, now int64) (Pick, error) {
 	p := svc.byID[c.ForceInstance]
 	if p == nil {
-		r.stats.none.Add(1)
-		return Pick{}, &Error{Code: Unavailable, Message: fmt.Sprintf("No gRPC instance %q of service %q: %s names an instance "+
-			"that is not registered (%d known)", clip(c.ForceInstance), svc.name, r.cfg.Headers.ForceInstance, len(svc.byID))}
+		what := "an instance that is not registered"
+		if svc.draining[c.ForceInstance] {
+			what = "an instance that is draining"
+		}
+		return Pick{}, r.unroutable(svc.name, fmt.Sprintf("No gRPC instance %q of service %q: %s names %s (%d known)",
+			clip(c.ForceInstance), svc.name, r.cfg.Headers.ForceInstance, what, svc.known))
 	}
 	if c.hasTried(p) {
-		return Pick{}, &Error{Code: Unavailable, Message: fmt.Sprintf("gRPC instance %q of service %q at %s refused the connection; "+
-			"%s allows no other", p.Key.ID, svc.name, p.Address, r.cfg.Headers.ForceInstance)}
+		return Pick{}, r.unroutable(svc.name, fmt.Sprintf("gRPC instance %q of service %q at %s did not take the call; %s allows no other",
+			p.Key.ID, svc.name, p.Address, r.cfg.Headers.ForceInstance))
 	}
 	// A pin means this instance, backed off or not; a try is also how one finds out that it is back.
 	p.tryUse(now)
@@ -216,36 +219,30 @@ func (r *Router) now() int64 { return int64(r.cfg.Now().Sub(r.epoch)) }
 // refused backs a peer off. Calls that were waiting for the same connection all learn that it failed; only the first of them
 // counts, or ten calls would make ten refusals of one.
 func (r *Router) refused(p *Peer) {
-	now, ends := r.now(), p.backoffEnds.Load()
-	if p.refusals.Load() > 0 && now < ends {
-		return
+	now, old := r.now(), p.backoff.Load()
+	n := 1
+	if old != nil {
+		if now < old.ends {
+			return
+		}
+		n = old.refusals + 1
 	}
-	n := p.refusals.Load() + 1
 	d := r.cfg.BackoffMax
 	if shift := n - 1; shift < 16 && r.cfg.BackoffBase<<shift < d {
 		d = r.cfg.BackoffBase << shift
 	}
 	d += time.Duration(rand.Int64N(int64(d)/4+1)) - d/8
-	if !p.backoffEnds.CompareAndSwap(ends, now+int64(d)) {
-		return // another one counted it just now
-	}
-	p.refusals.Store(n)
-	p.backedOffUntil.Store(now + int64(d))
-	if n == 1 {
+	ends := now + int64(d)
+	if p.backoff.CompareAndSwap(old, &backoff{refusals: n, ends: ends, until: ends}) && n == 1 {
 		r.cfg.Logger.Warn("peer refuses or loses connections: backing off", "service", p.Key.Service, "instance", p.Key.ID,
 			"address", p.Address)
 	}
 }
 
+// answered forgives a peer. The usual case is one load: nothing to forgive.
 func (r *Router) answered(p *Peer) {
-	// The usual case is one load: nothing to forgive.
-	if p.refusals.Load() == 0 {
-		return
-	}
-	if p.refusals.Swap(0) != 0 {
-		p.backoffEnds.Store(0)
-		p.backedOffUntil.Store(0)
-		r.cfg.Logger.Info("peer accepts connections again", "service", p.Key.Service, "instance", p.Key.ID, "address", p.Address)
+	if p.backoff.Load() != nil && p.backoff.Swap(nil) != nil {
+		r.cfg.Logger.Info("peer answers again", "service", p.Key.Service, "instance", p.Key.ID, "address", p.Address)
 	}
 }
 

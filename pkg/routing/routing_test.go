@@ -206,6 +206,78 @@ func TestWeightedLoadFollowsWeightsAndReportedLoad(t *testing.T) {
 	}
 }
 
+// One call at a time, the way of a quiet app: small differences of load or weight must only tilt the choice.
+func TestWeightedLoadSpreadsWhenLittleIsInFlight(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		cpu     []float64
+		weights []uint32
+		open    int
+		least   float64 // share of an equal share that each must get
+	}{
+		{"nearly the same load", []float64{0.20, 0.21}, nil, 0, 0.85},
+		{"six of nearly the same load", []float64{0.20, 0.21, 0.22, 0.23, 0.24, 0.25}, nil, 0, 0.75},
+		{"nearly the same weight", []float64{0.5, 0.5}, []uint32{110, 100}, 0, 0.85},
+		{"two in flight", []float64{0.20, 0.21, 0.22}, nil, 2, 0.75},
+		{"eight in flight", []float64{0.20, 0.21, 0.22}, nil, 8, 0.75},
+		{"idle and busy", []float64{0, 1}, nil, 0, 0.25},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRouter(t, func(c *routing.Config) { c.Policy = routing.WeightedLoad })
+			var all []registry.Instance
+			var loads []registry.LoadReport
+			for i, cpu := range tc.cpu {
+				in := inst("battle", fmt.Sprint(i), "ams")
+				if tc.weights != nil {
+					in.Weight = tc.weights[i]
+				}
+				all = append(all, in)
+				loads = append(loads, registry.LoadReport{Key: in.Key(), Load: registry.Load{CPU: cpu}})
+			}
+			r.Update(view(all...))
+			for range 30 {
+				r.Report(loads)
+			}
+			const calls = 6000
+			got := make(map[string]int)
+			var open []routing.Pick
+			for range calls {
+				p, err := r.Route(&routing.Call{Method: "/b.B/M"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got[p.Peer.Key.ID]++
+				if open = append(open, p); len(open) > tc.open {
+					open[0].Done(routing.Answered)
+					open = open[1:]
+				}
+			}
+			for _, in := range all {
+				if share := float64(got[in.ID]) * float64(len(all)) / calls; share < tc.least {
+					t.Errorf("%s got %.2f of an equal share, want %.2f at the least: %v", in.ID, share, tc.least, got)
+				}
+			}
+		})
+	}
+}
+
+func TestOldLoadReportsAreForgotten(t *testing.T) {
+	now := time.Now()
+	r := newRouter(t, func(c *routing.Config) { c.Policy = routing.WeightedLoad; c.Now = func() time.Time { return now } })
+	busy, idle := inst("battle", "busy", "ams"), inst("battle", "idle", "ams")
+	r.Update(view(busy, idle))
+	for range 30 {
+		r.Report([]registry.LoadReport{{Key: busy.Key(), Load: registry.Load{CPU: 1}}, {Key: idle.Key(), Load: registry.Load{CPU: 0}}})
+	}
+	if got := spread(t, r, 4000); got["busy"] > 1400 {
+		t.Errorf("with fresh reports: %v", got)
+	}
+	now = now.Add(2 * time.Minute)
+	if got := spread(t, r, 4000); got["busy"] < 1800 || got["busy"] > 2200 {
+		t.Errorf("two minutes after the last report: %v", got)
+	}
+}
+
 func TestReportedLoadIsClamped(t *testing.T) {
 	r := newRouter(t, func(c *routing.Config) { c.Policy = routing.WeightedLoad })
 	a, b := inst("battle", "a", "ams"), inst("battle", "b", "ams")
@@ -392,7 +464,7 @@ func TestForceInstance(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Done(routing.Refused)
-	if _, err := r.Route(c); err == nil || !strings.Contains(err.Error(), "refused the connection") {
+	if _, err := r.Route(c); err == nil || !strings.Contains(err.Error(), "did not take the call") {
 		t.Errorf("a pinned call went elsewhere or got %v", err)
 	}
 	if got := route(t, r, force("b")); got != "b" {
@@ -429,6 +501,66 @@ func TestManyCallsWaitingForOneConnectionCountAsOneRefusal(t *testing.T) {
 	p.Done(routing.Refused)
 	if got := r.Peers()[dead.Key()].Refusals; got != 2 {
 		t.Errorf("the probe's refusal makes %d, want 2", got)
+	}
+}
+
+func TestConnectingIsNoAnswer(t *testing.T) {
+	now := time.Now()
+	r := newRouter(t, func(c *routing.Config) { c.Now = func() time.Time { return now } })
+	r.Update(view(inst("battle", "flapping", "ams"), inst("battle", "well", "ams")))
+	var flapping *routing.Peer
+	for _, p := range r.Known() {
+		if p.Key.ID == "flapping" {
+			flapping = p
+		}
+	}
+	// It accepts, and hangs up before it answers, again and again: it is tried once each time and otherwise left alone.
+	for range 5 {
+		r.Refuse(flapping)
+		now = now.Add(time.Minute)
+		r.Connected(flapping)
+		tried := 0
+		for range 20 {
+			p, err := r.Route(&routing.Call{Method: "/b.B/M"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Peer == flapping {
+				tried++
+				p.Done(routing.Lost)
+				continue
+			}
+			p.Done(routing.Answered)
+		}
+		if tried != 1 {
+			t.Errorf("tried %d times", tried)
+		}
+	}
+	if got := r.Peers()[flapping.Key].Refusals; got != 5 {
+		t.Errorf("%d refusals counted, want 5", got)
+	}
+	// A stream that has begun to answer is enough.
+	now = now.Add(time.Minute)
+	p, err := r.Route(&routing.Call{Method: "/b.B/M", ForceInstance: "flapping"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Responding()
+	if flapping.BackedOff() {
+		t.Error("it answers and is still backed off")
+	}
+	p.Done(routing.Answered)
+}
+
+func TestPinToADrainingInstance(t *testing.T) {
+	r := newRouter(t)
+	a := inst("battle", "a", "ams")
+	a.State = registry.Draining
+	r.Update(view(a, inst("battle", "b", "ams")))
+	_, err := r.Route(&routing.Call{Method: "/b.B/M", ForceInstance: "a"})
+	var e *routing.Error
+	if !errors.As(err, &e) || !strings.Contains(e.Message, "is draining (2 known)") || e.Service != "battle" || r.Unroutable() != 1 {
+		t.Errorf("got %v, service %q, unroutable %d", err, e.Service, r.Unroutable())
 	}
 }
 
@@ -535,9 +667,27 @@ func TestConcurrentCallsAndUpdates(t *testing.T) {
 			r.Report([]registry.LoadReport{{Key: a.Key(), Load: registry.Load{CPU: 0.5}}})
 		}
 		wg.Wait()
+		r.Update(view(a, b, c))
 		for k, s := range r.Peers() {
 			if s.InFlight != 0 {
 				t.Errorf("%s: %s ends with %d in flight", policy, k, s.InFlight)
+			}
+		}
+		// Whatever came in which order: who answers now is well now.
+		for _, p := range r.Known() {
+			call := &routing.Call{Method: "/b.B/M", ForceInstance: p.Key.ID}
+			pick, err := r.Route(call)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pick.Done(routing.Answered)
+			if p.BackedOff() {
+				t.Errorf("%s: %s answered and is still backed off", policy, p.Key)
+			}
+		}
+		for id, n := range spread(t, r, 300) {
+			if n == 0 {
+				t.Errorf("%s: %s gets nothing", policy, id)
 			}
 		}
 	}
@@ -582,6 +732,27 @@ func BenchmarkRoute(b *testing.B) {
 				}
 				p.Done(routing.Answered)
 			}
+		})
+	}
+}
+
+func BenchmarkRouteParallel(b *testing.B) {
+	for _, policy := range routing.Policies() {
+		b.Run(policy+"/1000", func(b *testing.B) {
+			r := newRouter(b, func(c *routing.Config) { c.Policy = policy })
+			r.Update(many(1000))
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				c := routing.Call{Method: "/b.B/M"}
+				for pb.Next() {
+					p, err := r.Route(&c)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					p.Done(routing.Answered)
+				}
+			})
 		})
 	}
 }

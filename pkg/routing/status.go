@@ -19,7 +19,11 @@ func (r *Router) Peers() map[registry.Key]PeerStatus {
 	defer r.mu.Unlock()
 	m := make(map[registry.Key]PeerStatus, len(r.peers))
 	for k, p := range r.peers {
-		m[k] = PeerStatus{InFlight: p.InFlight(), BackedOff: p.BackedOff(), Refusals: int(p.refusals.Load())}
+		st := PeerStatus{InFlight: p.InFlight()}
+		if b := p.backoff.Load(); b != nil {
+			st.BackedOff, st.Refusals = true, b.refusals
+		}
+		m[k] = st
 	}
 	return m
 }
@@ -61,11 +65,12 @@ func (r *Router) Wanted(most int) []registry.Key {
 
 // Report takes loads that a beat brought.
 func (r *Router) Report(loads []registry.LoadReport) {
+	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range loads {
 		if p := r.peers[l.Key]; p != nil {
-			p.report(l.Load)
+			p.report(l.Load, now)
 		}
 	}
 }

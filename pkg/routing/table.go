@@ -21,6 +21,8 @@ type service struct {
 	name  string
 	byID  map[string]*Peer
 	tiers []tier
+	// draining are the ids that take no new calls.
+	draining map[string]bool
 	// known counts all instances, healthy or not, and inRegion those of our region.
 	known, inRegion int
 	// use outlives the table.
@@ -53,7 +55,7 @@ func (s *service) leastBackedOff(c *Call) *Peer {
 	var best *Peer
 	for i := range s.tiers {
 		for _, p := range s.tiers[i].peers {
-			if !c.hasTried(p) && (best == nil || p.backedOffUntil.Load() < best.backedOffUntil.Load()) {
+			if !c.hasTried(p) && (best == nil || p.due() < best.due()) {
 				best = p
 			}
 		}
@@ -61,7 +63,7 @@ func (s *service) leastBackedOff(c *Call) *Peer {
 	return best
 }
 
-// Update puts a view in force. Peers whose address and incarnation are as before keep their state.
+// Update puts a view in force. Peers whose record is as before, but for its state, keep what is known of them.
 func (r *Router) Update(v *registry.View) {
 	for _, p := range r.swap(v) {
 		for _, f := range r.onRemove {
@@ -82,7 +84,7 @@ func (r *Router) swap(v *registry.View) (gone []*Peer) {
 		in := &v.Entries[i].Instance
 		svc := next.services[in.Service]
 		if svc == nil {
-			svc = &service{name: in.Service, byID: make(map[string]*Peer), use: new(usage)}
+			svc = &service{name: in.Service, byID: make(map[string]*Peer), draining: make(map[string]bool), use: new(usage)}
 			if o := old.services[in.Service]; o != nil {
 				svc.use = o.use
 			}
@@ -96,6 +98,7 @@ func (r *Router) swap(v *registry.View) (gone []*Peer) {
 			r.claimGRPC(next, name, in.Service)
 		}
 		if in.State != registry.Serving {
+			svc.draining[in.ID] = true
 			// It finishes what it has; keep the peer, so that its calls in flight are not cut, but offer it to nobody.
 			if p := r.peers[in.Key()]; p != nil && p.Incarnation == in.Incarnation && p.Address == in.Address {
 				peers[in.Key()] = p

@@ -108,7 +108,7 @@ func TestRefusingPeerIsUnseen(t *testing.T) {
 		must(t, err)
 	}
 	ctx := metadata.AppendToOutgoingContext(testContext(t), "fly-force-instance-id", "dead")
-	if _, err := unary(ctx, cc, "x"); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "refused the connection") {
+	if _, err := unary(ctx, cc, "x"); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "did not take the call") {
 		t.Errorf("the pinned call: %v", err)
 	}
 	s.quiet()

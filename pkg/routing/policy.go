@@ -98,12 +98,12 @@ func (weightedLoad) pick(t *tier, c *Call, now int64) *Peer {
 	})
 }
 
-// drawByLoad draws a peer by weight and takes it with a chance that falls with its load, from 1 to a quarter; after a few draws it
-// takes what it has.
+// drawByLoad draws a peer by weight. One that reports to be more than half busy is taken with a chance of one to a half only; after
+// a few draws it takes what it has.
 func drawByLoad(t *tier, now int64) int {
 	i := t.byWeight.draw()
 	for range 3 {
-		if rand.Float64()*t.peers[i].factor(now) <= loadFactorMin {
+		if f := t.peers[i].factor(now); f <= 1 || rand.Float64()*f <= 1 {
 			break
 		}
 		i = t.byWeight.draw()

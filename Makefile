@@ -1,4 +1,4 @@
-# Every target is one line of what it does; `make` alone lists them.
+# `make` alone lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -25,22 +25,23 @@ setup: ## install what the tests need (as root: Debian packages too); says what 
 
 lint: fmt-check vet staticcheck generated ## formatting, vet, staticcheck, generated code current, shell scripts
 
-fmt-check:
+fmt-check: ## gofmt would change nothing
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
 
-vet:
+vet: ## go vet
 	go vet ./...
 
-staticcheck:
+staticcheck: ## staticcheck, and shellcheck for the scripts
 	go tool staticcheck ./...
 	@if command -v shellcheck >/dev/null; then shellcheck $$(git ls-files '*.sh') .ci/run; \
 	elif [ -n "$$CI" ]; then echo "shellcheck is missing"; exit 1; else echo "skipped: shellcheck is not installed"; fi
 
-generated:
+generated: ## the committed generated code is current
 	go run ./tools/genproto -check
 
-unit: # the tests themselves; import direction is one of them (pkg/archtest)
-	go test -race -timeout $(TEST_TIMEOUT) ./...
+# -count=1: the end-to-end tests build and run programs, which the test cache does not see.
+unit: ## the tests themselves; import direction is one of them (pkg/archtest)
+	go test -race -count=1 -timeout $(TEST_TIMEOUT) ./...
 
 generate: ## write the generated code anew from proto/
 	go run ./tools/genproto

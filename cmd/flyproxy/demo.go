@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -20,6 +21,12 @@ func newDemo(sys system) *cobra.Command {
 a sidecar beside each. It calls localhost:50052 once a second and shows which instance answered, while it stops an
 instance and starts it again. With --for it ends by itself, and exits with 0 only if no call failed.`,
 		Args: noArgs,
+		PreRunE: func(*cobra.Command, []string) error {
+			if length < 0 {
+				return usageError{fmt.Errorf("--for is %v: a time such as 10s", length)}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.DiscardHandler)
 			if verbose {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -226,6 +227,10 @@ func (l *loader) checkAdvertised(cfg *Config) {
 	if !cfg.Registration.Enabled || l.refused[key] {
 		return
 	}
+	if said, set := l.env["FLY_PRIVATE_IP"]; set && !cfg.Fly.PrivateIP.IsValid() && cfg.Fly.OnFly {
+		l.fault(Fault{Source: "FLY_PRIVATE_IP", Value: said, Problem: "not an IP address", Fix: "write the Machine's 6PN address, fdaa:…"})
+		return
+	}
 	said, advertised := cfg.Registration.Address, make(map[string]int)
 	for i, app := range cfg.Apps {
 		if app.Address == "" {
@@ -245,6 +250,11 @@ func (l *loader) checkAdvertised(cfg *Config) {
 			l.faultAt(key, said, err.Error(), fix)
 			return
 		}
+		if l.outsideNetworks(cfg, address) {
+			l.faultAt(key, said, fmt.Sprintf("it gives %s, which lies outside registry.allowed_networks: nobody would take the record", address),
+				"add its network to registry.allowed_networks, or advertise another address")
+			return
+		}
 		if j, twice := advertised[address]; twice && app.Port() != cfg.Apps[j].Port() {
 			l.faultAt(key, said, fmt.Sprintf("apps[%d] and apps[%d] would both be advertised as %s", j, i, address),
 				"write {port} into it")
@@ -255,6 +265,16 @@ func (l *loader) checkAdvertised(cfg *Config) {
 	if host, _, err := net.SplitHostPort(said); err == nil && loopback(host) && !strings.Contains(said, "{") {
 		l.warn(key, "%s is reachable from this host only", said)
 	}
+}
+
+// outsideNetworks tells whether an advertised address is an IP address that the records' own check would refuse.
+func (l *loader) outsideNetworks(cfg *Config, address string) bool {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil || l.refused["registry.allowed_networks"] || cfg.Registry.Store == StoreStatic {
+		return false
+	}
+	networks := cfg.Registry.Networks()
+	return len(networks) > 0 && !slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(ap.Addr().Unmap()) })
 }
 
 func (l *loader) checkRegistry(r *Registry) {

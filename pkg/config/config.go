@@ -95,7 +95,7 @@ type Label struct {
 type Registry struct {
 	// Store is redis, static or embedded once Load has resolved auto.
 	Store           string   `key:"store" default:"auto" oneof:"auto|redis|static|embedded" usage:"the kind of registry"`
-	Namespace       string   `key:"namespace" default:"default" form:"name" usage:"sidecars see only their own namespace"`
+	Namespace       string   `key:"namespace" default:"default" form:"namespace" usage:"sidecars see only their own namespace"`
 	AllowedNetworks []string `key:"allowed_networks" auto:"fdaa::/16 on Fly, else any" usage:"where addresses of records may lie"`
 	SigningKey      string   `key:"signing_key" secret:"true" usage:"signs records and refuses unsigned ones"`
 	MaxRecordBytes  Size     `key:"max_record_bytes" default:"64KiB" min:"1KiB" max:"16MiB" usage:"larger records are ignored"`

@@ -187,7 +187,7 @@ func TestFaults(t *testing.T) {
 			want: []string{
 				`FLYPROXY_SERVICE: service = "a/b": a service has no slash; write 1 to 128 of the characters A-Z a-z 0-9 . _ -`,
 				`FLYPROXY_INSTANCE_ID: instance_id = "a/b": not a name; write 1 to 128 of the characters A-Z a-z 0-9 . _ -`,
-				`FLYPROXY_REGISTRY_NAMESPACE: registry.namespace = "a b": not a name; write 1 to 128 of the characters A-Z a-z 0-9 . _ -`,
+				`FLYPROXY_REGISTRY_NAMESPACE: registry.namespace = "a b": not a namespace; write 1 to 64 of the characters A-Z a-z 0-9 . _ -`,
 			},
 		},
 		{
@@ -204,6 +204,31 @@ func TestFaults(t *testing.T) {
 			want: []string{
 				`default: registration.address = "auto": nothing to put in for {private_ip}: FLY_PRIVATE_IP is not set, or not an IP address; ` +
 					"set FLY_PRIVATE_IP, or write another form into registration.address, or set registration.is_fly to false",
+			},
+		},
+		{
+			name: "a private address that is none, beside another fault",
+			env:  []string{"FLY_APP_NAME=shop", "FLY_MACHINE_ID=148e", "FLY_PRIVATE_IP=zz", "GRPC_PORT=99999"},
+			want: []string{
+				`GRPC_PORT: apps[0].address = "99999": not a port; write the port that the app listens on, from 1 to 65535`,
+				`FLY_PRIVATE_IP = "zz": not an IP address; write the Machine's 6PN address, fdaa:…`,
+			},
+		},
+		{
+			name: "an address that nobody would take",
+			env:  []string{"FLYPROXY_REGISTRATION_ADDRESS=192.0.2.1:50051", "FLYPROXY_REGISTRY_ALLOWED_NETWORKS=fdaa::/16,10.0.0.0/8"},
+			want: []string{
+				`FLYPROXY_REGISTRATION_ADDRESS: registration.address = "192.0.2.1:50051": it gives 192.0.2.1:50051, which lies outside ` +
+					"registry.allowed_networks: nobody would take the record; " +
+					"add its network to registry.allowed_networks, or advertise another address",
+			},
+		},
+		{
+			name: "a namespace that is too long",
+			env:  []string{"FLYPROXY_REGISTRY_NAMESPACE=" + strings.Repeat("n", 65)},
+			want: []string{
+				`FLYPROXY_REGISTRY_NAMESPACE: registry.namespace = "` + strings.Repeat("n", 65) +
+					`": not a namespace; write 1 to 64 of the characters A-Z a-z 0-9 . _ -`,
 			},
 		},
 		{

@@ -23,6 +23,10 @@ func checkForm(form, s string) *bad {
 		if !nameLike(s, "") {
 			return &bad{"not a name", letters}
 		}
+	case "namespace": // it stands in the name of every key
+		if !nameLike(s, "") || len(s) > 64 {
+			return &bad{"not a namespace", "write 1 to 64 of the characters A-Z a-z 0-9 . _ -"}
+		}
 	case "id":
 		if !nameLike(s, "/:[]%") {
 			return &bad{"not an id", "write 1 to 128 of the characters A-Z a-z 0-9 . _ - / : [ ]"}

@@ -23,6 +23,10 @@ func (s *Sidecar) addRegistrars() error {
 	if !s.cfg.Registration.Enabled {
 		return nil
 	}
+	if s.cfg.Registry.Store == config.StoreStatic {
+		s.log.Info("the registry is a list in the configuration: the app is not registered, it is found if it is in everybody's list")
+		return nil
+	}
 	host := hostAddress(s.registryAddresses(), s.log)
 	for _, app := range s.cfg.Apps {
 		inst, err := s.instance(app, host)

@@ -234,29 +234,44 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	return errors.Join(failed, closed, s.teardown.run())
 }
 
-// drain takes the apps out of the registry, then lets open calls end, all within drain.timeout.
+// drain ends our part in order, within drain.timeout: the apps are withdrawn, so that no new calls come to them; while the calls
+// that they have end, they may still make calls of their own; when those have ended too, nothing is accepted any more. Part of the
+// time is kept for the last step.
 func (s *Sidecar) drain() {
 	s.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Drain.Timeout)
+	timeout := s.cfg.Drain.Timeout
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	var parts sync.WaitGroup
+	early, cancelEarly := context.WithTimeout(ctx, timeout-min(timeout/4, time.Second))
+	defer cancelEarly()
+	var apps sync.WaitGroup
 	for _, r := range s.registrars {
-		parts.Go(func() { s.drainApp(ctx, r) })
+		apps.Go(func() { s.drainApp(early, r) })
 	}
-	parts.Go(func() { s.drainCalls(ctx) })
-	parts.Wait()
+	apps.Wait()
+	s.api.Close()
+	s.awaitQuiet(early)
+	if err := s.engine.Drain(ctx); err != nil {
+		s.log.Warn("open calls were cut off at the end of drain.timeout", "error", err)
+	}
 }
 
 func (s *Sidecar) drainApp(ctx context.Context, r *registrar.Registrar) {
 	if err := r.Drain(ctx); err != nil {
-		s.log.Warn("the app was not withdrawn in time; its lease ends the registration", "app", r.Status().App, "error", err)
+		s.log.Warn("the app was not drained in time", "app", r.Status().App, "error", err)
 	}
 }
 
-func (s *Sidecar) drainCalls(ctx context.Context) {
-	s.api.Close()
-	if err := s.engine.Drain(ctx); err != nil {
-		s.log.Warn("open calls were cut off at the end of drain.timeout", "error", err)
+// awaitQuiet waits until no calls are open, or ctx ends.
+func (s *Sidecar) awaitQuiet(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.engine.Stats().InFlight > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -182,7 +182,7 @@ func TestTwoAppsOfOneServiceHaveTheirOwnIDs(t *testing.T) {
 
 func TestStaticRegistry(t *testing.T) {
 	_, port := serveApp(t, "listed")
-	s, _, _ := run(t, load(t, "FLYPROXY_REGISTRATION_ENABLED=false",
+	s, log, _ := run(t, load(t, "GRPC_PORT="+port,
 		fmt.Sprintf(`FLYPROXY_REGISTRY_STATIC=[{"service":"battle","id":"listed","address":"127.0.0.1:%s","region":"fra"}]`, port)))
 	await(t, "the list is known", func() bool { return s.Known("battle") == 1 })
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -193,6 +193,10 @@ func TestStaticRegistry(t *testing.T) {
 	}
 	if r := s.Ready(); !r.Ready || r.Degraded {
 		t.Errorf("ready: %+v", r)
+	}
+	// Nobody would see a registration of its own, so none is claimed.
+	if st := s.Status(ctx); len(st.Self.Apps) != 0 || !strings.Contains(log.String(), "the app is not registered") {
+		t.Errorf("status of its own app: %+v", st.Self.Apps)
 	}
 }
 
@@ -220,6 +224,68 @@ func TestLastViewOutlivesTheRegistry(t *testing.T) {
 	if err := json.NewDecoder(res.Body).Decode(&st); err != nil || st.LoadsError == "" || len(st.Instances) != 1 {
 		t.Errorf("status without Redis: %+v %v", st, err)
 	}
+}
+
+// The reason must be there although no app says it too.
+func TestReadySaysWhyTheRegistryWasNeverReached(t *testing.T) {
+	redis := redistest.Start(t, redistest.Config{Password: "right"})
+	s, _, _ := run(t, load(t, "REDIS_URL=redis://:wrong@"+redis.Addr(), "FLYPROXY_REGISTRATION_ENABLED=false"))
+	await(t, "the reason says that the credentials were refused", func() bool {
+		return strings.Contains(strings.Join(s.Ready().Reasons, " "), "credentials")
+	})
+}
+
+// While a call of the app is open, the app may make further ones.
+func TestDrainTakesTheAppsOwnCallsUntilTheyEnd(t *testing.T) {
+	redis := redistest.Start(t, redistest.Config{})
+	_, port := serveApp(t, "app")
+	s, _, stop := run(t, load(t, "REDIS_URL=redis://"+redis.Addr(), "GRPC_PORT="+port, "FLYPROXY_DRAIN_TIMEOUT=20s"))
+	await(t, "the app is known", func() bool { return s.Known("battle") == 1 })
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	client := greeterv1.NewGreeterClient(connect(t, s))
+	// Routing knows nobody once the app is deregistered, so this call is to another one.
+	other, _ := serveOther(t, redis.Addr())
+	await(t, "the other is known", func() bool { return s.Known("battle") == 2 })
+	stream, err := client.Chat(metadata.AppendToOutgoingContext(ctx, "fly-force-instance-id", other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func() {
+		t.Helper()
+		if err := stream.Send(&greeterv1.HelloRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say()
+	ended := make(chan struct{})
+	go func() { stop(); close(ended) }()
+	await(t, "it is draining and deregistered", func() bool { return !s.Ready().Ready && s.Known("battle") == 1 })
+	for range 20 {
+		if _, err := client.Hello(ctx, &greeterv1.HelloRequest{}); err != nil {
+			t.Fatalf("a call while draining: %v", err)
+		}
+	}
+	say()
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		t.Error("it does not end when the last call has ended")
+	}
+}
+
+// serveOther runs another instance of the service, with a sidecar of its own.
+func serveOther(t *testing.T, redis string) (id string, s *sidecar.Sidecar) {
+	t.Helper()
+	_, port := serveApp(t, "other")
+	s, _, _ = run(t, load(t, "REDIS_URL=redis://"+redis, "GRPC_PORT="+port, "FLYPROXY_INSTANCE_ID=other"))
+	return "other", s
 }
 
 func TestNewGivesBackWhatItBound(t *testing.T) {

@@ -31,9 +31,9 @@ func (s *Sidecar) Ready() admin.Readiness {
 	}
 	switch d.State {
 	case discovery.Connecting:
-		why("the registry (%s) was not reached yet: %s", s.cfg.Registry.Store, cmp.Or(d.LastError, "connecting"))
+		why("the registry (%s) was not reached yet: %s", s.cfg.Registry.Store, cmp.Or(d.LastError, errText(s.beater.Status().Err), "connecting"))
 	case discovery.Stale:
-		why("the registry (%s) cannot be reached; calls go on with the last view, from %s ago: %s", s.cfg.Registry.Store,
+		why("the registry (%s) does not confirm the view; calls go on with the last one, from %s ago: %s", s.cfg.Registry.Store,
 			time.Since(d.ConfirmedAt).Round(time.Second), cmp.Or(d.LastError, errText(s.beater.Status().Err), "no answer"))
 	}
 	for _, reg := range s.registrars {

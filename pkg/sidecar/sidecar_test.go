@@ -208,7 +208,7 @@ func TestLastViewOutlivesTheRegistry(t *testing.T) {
 	redis.Kill()
 	await(t, "the view is stale and still ready", func() bool {
 		r := s.Ready()
-		return r.Ready && r.Degraded && strings.Contains(strings.Join(r.Reasons, " "), "last view")
+		return r.Ready && r.Degraded && strings.Contains(strings.Join(r.Reasons, " "), "calls go on with the last one")
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

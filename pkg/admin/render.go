@@ -142,7 +142,7 @@ func warnings(s *Status) []string {
 	}
 	for i := range s.Self.Apps {
 		a := &s.Self.Apps[i]
-		if a.Registration == Registered || a.Reason == ReasonDraining {
+		if a.Registration == Registered || a.Reason == ReasonDraining || said(s.Readiness.Reasons, a.Reason) {
 			continue
 		}
 		text := fmt.Sprintf("app %s gets no calls from peers: %s", a.Name, registration(a))
@@ -171,6 +171,11 @@ func warnings(s *Status) []string {
 		out = append(out, "loads are not shown: "+s.LoadsError)
 	}
 	return out
+}
+
+// said tells whether one of the reasons gives this one already.
+func said(reasons []string, reason string) bool {
+	return reason != "" && slices.ContainsFunc(reasons, func(r string) bool { return strings.Contains(r, reason) })
 }
 
 func registration(a *App) string {

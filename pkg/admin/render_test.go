@@ -185,3 +185,18 @@ func TestScreen(t *testing.T) {
 		}
 	}
 }
+
+// What /ready says of an app is not said a second time in other words.
+func TestOneFaultIsWarnedOfOnce(t *testing.T) {
+	s := admin.Status{
+		Self:      admin.Self{Apps: []admin.App{{Name: "app", Service: "battle", Registration: admin.Withdrawn, Reason: "it refuses connections"}}},
+		Readiness: admin.Readiness{Ready: true, Degraded: true, Reasons: []string{"app app is not registered: it refuses connections"}},
+	}
+	var b strings.Builder
+	if err := admin.RenderStatus(&b, s, admin.RenderOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(b.String(), "! "); n != 1 {
+		t.Errorf("%d warnings:\n%s", n, b.String())
+	}
+}

@@ -81,7 +81,7 @@ func faults(fset *token.FileSet, room string, file *ast.File) []string {
 	imported := importNames(file)
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
-		case *ast.GoStmt:
+		case *ast.GoStmt: // WaitGroup.Go names its owner by itself, who waits for it
 			if _, anonymous := n.Call.Fun.(*ast.FuncLit); anonymous && within(room, "pkg") {
 				fault(n, "a go statement starts a function without a name; name it and say who owns and who awaits it")
 			}

@@ -38,7 +38,7 @@ func (s *Sidecar) openRegistry() error {
 		defer cancel()
 		server, err := embedded.Start(ctx, embedded.Config{Address: cfg.Embedded.Address, Logger: s.log})
 		if err != nil {
-			return fmt.Errorf("registry.embedded: %w", err)
+			return err // it names the key
 		}
 		s.teardown.add("embedded redis", server.Close)
 		addresses, redisConfig = []string{cfg.Embedded.Address}, config.Redis{Mode: config.RedisStandalone}

@@ -29,7 +29,7 @@ func TestEveryFieldMakesADifference(t *testing.T) {
 				f.SetBool(true)
 			case reflect.Int:
 				f.SetInt(1)
-			case reflect.Uint32:
+			case reflect.Uint32, reflect.Uint64:
 				f.SetUint(1)
 			default:
 				t.Fatalf("field %s has a type that this test does not know: teach it, and same", fields.Field(i).Name)

@@ -127,7 +127,7 @@ func same(a, b *registry.Entry) bool {
 	}
 	x, y := &a.Instance, &b.Instance
 	return a.Held == b.Held && x.Service == y.Service && x.ID == y.ID && x.Incarnation == y.Incarnation && x.State == y.State &&
-		x.Schema == y.Schema && x.App == y.App && x.Region == y.Region && x.ProcessGroup == y.ProcessGroup &&
+		x.ClaimedAt == y.ClaimedAt && x.Schema == y.Schema && x.App == y.App && x.Region == y.Region && x.ProcessGroup == y.ProcessGroup &&
 		x.Address == y.Address && x.GRPCPort == y.GRPCPort && x.IsFly == y.IsFly && x.Weight == y.Weight &&
 		x.AppVersion == y.AppVersion && x.StartedAt.Equal(y.StartedAt) && maps.Equal(x.Labels, y.Labels) &&
 		slices.Equal(x.GRPCServices, y.GRPCServices)

@@ -24,9 +24,7 @@ func (l *loader) environment() []setting {
 	}
 	var unknown []string
 	for name := range l.env {
-		// FLYPROXY_CONFIG names the file; FLYPROXY_REQUIRE_ALL is read by the test suite.
-		if strings.HasPrefix(name, "FLYPROXY_") && !slices.Contains(known, name) &&
-			name != "FLYPROXY_CONFIG" && name != "FLYPROXY_REQUIRE_ALL" {
+		if strings.HasPrefix(name, "FLYPROXY_") && !slices.Contains(known, name) && name != "FLYPROXY_CONFIG" { // which names the file
 			unknown = append(unknown, name)
 		}
 	}

@@ -262,8 +262,8 @@ func (f *fake) serve(ctx context.Context, on func(registry.Change)) {
 
 var errNotFake = errors.New("not part of the fake")
 
-func (f *fake) Register(context.Context, registry.Instance, time.Duration, bool) error {
-	return errNotFake
+func (f *fake) Register(context.Context, registry.Instance, time.Duration, bool) (uint64, error) {
+	return 0, errNotFake
 }
 func (f *fake) Beat(context.Context, registry.Beat) (registry.BeatReply, error) {
 	return registry.BeatReply{}, errNotFake

@@ -54,7 +54,7 @@ func TestReadersWhileTheViewChanges(t *testing.T) {
 		}
 	}
 	d.Observe(f.beat())
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for differs(f, d.View()) != "" && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}

@@ -65,10 +65,19 @@ func (*peerBalancer) Close()                                                    
 type picker struct{}
 
 func (picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	return callOf(info.Ctx).pick()
+	s := streamOf(info.Ctx)
+	a, err := s.call.held, error(nil)
+	if s.call.held = nil; a == nil {
+		a, err = s.call.pick()
+	}
+	if err != nil {
+		return balancer.PickResult{}, err
+	}
+	s.attempt, a.stream = a, s
+	return balancer.PickResult{SubConn: a.sub, Done: a.done}, nil
 }
 
-// wake has grpc-go pick again for every call that waits.
+// wake has grpc-go pick again for every call that waits in it.
 func wake(cc balancer.ClientConn) {
 	cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: picker{}})
 }

@@ -48,7 +48,7 @@ func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := newConn(nc, d.pool)
+	c := newConn(nc, l)
 	d.pool.mu.Lock()
 	d.pool.conns[c] = struct{}{}
 	d.pool.mu.Unlock()

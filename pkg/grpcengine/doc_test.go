@@ -2,6 +2,7 @@ package grpcengine_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"testing"
 )
@@ -10,8 +11,14 @@ import (
 func TestLimitsAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/engine-grpc-limits.md")
 	must(t, err)
-	code, err := os.ReadFile("limits_test.go")
+	files, err := filepath.Glob("limits_*_test.go")
 	must(t, err)
+	var code []byte
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		must(t, err)
+		code = append(code, b...)
+	}
 	names := func(re string, b []byte) map[string]bool {
 		m := make(map[string]bool)
 		for _, s := range regexp.MustCompile(re).FindAllSubmatch(b, -1) {

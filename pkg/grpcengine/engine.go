@@ -42,7 +42,7 @@ type Config struct {
 	// call stops looking for a peer after twice that.
 	ConnectTimeout time.Duration
 	// MaxConnectionsPerPeer bounds the connections to one peer (default 4). Another one is opened when all are at the peer's
-	// SETTINGS_MAX_CONCURRENT_STREAMS; at the bound, calls wait for a free stream.
+	// SETTINGS_MAX_CONCURRENT_STREAMS; at the bound, calls go to another peer, or wait when none has room.
 	MaxConnectionsPerPeer int
 	// IdleTimeout is how long a peer's connections are kept without a call (default 5 min).
 	IdleTimeout time.Duration
@@ -88,6 +88,9 @@ type Engine struct {
 	cc     *grpc.ClientConn
 	pool   *pool
 	proxy  grpc.StreamHandler
+
+	// own are the services that the server answers itself. It is set before the first call.
+	own map[string]grpc.ServiceInfo
 
 	inFlight atomic.Int64
 	dropped  atomic.Uint64
@@ -135,7 +138,7 @@ func (e *Engine) dialAll(codec rawCodec) (*grpc.ClientConn, error) {
 		// The default would close all connections after 30 minutes without a call.
 		grpc.WithIdleTimeout(0),
 		grpc.WithMaxHeaderListSize(e.cfg.MaxHeaderBytes),
-		grpc.WithStatsHandler(responseStats{}),
+		grpc.WithStatsHandler(streamStats{}),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(codec),
 			grpc.MaxCallRecvMsgSize(math.MaxInt),
@@ -170,8 +173,9 @@ func (e *Engine) serverOptions(codec rawCodec) []grpc.ServerOption {
 func (e *Engine) Register(f func(grpc.ServiceRegistrar)) { f(e.server) }
 
 // Serve accepts on all the listeners until Drain or Close, which end it with nil. When one of them fails it stops the others and
-// gives that error. It closes the listeners.
+// gives that error. It closes the listeners. It is called once.
 func (e *Engine) Serve(listeners ...net.Listener) error {
+	e.own = e.server.GetServiceInfo()
 	errs := make(chan error, len(listeners))
 	for _, l := range listeners {
 		go e.serve(l, errs)
@@ -225,6 +229,7 @@ func (e *Engine) Close() error {
 		e.server.Stop()
 		close(e.stop)
 		e.janitored.Wait()
+		e.pool.stopRedials()
 		err = e.cc.Close()
 		e.pool.closeConns()
 	})

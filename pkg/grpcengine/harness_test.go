@@ -2,7 +2,6 @@ package grpcengine_test
 
 import (
 	"context"
-
 	"fmt"
 	"io"
 	"net"
@@ -256,7 +255,7 @@ func (s *sidecar) quiet() {
 			}
 		}
 		for _, p := range s.engine.Stats().Peers {
-			if p.Streams != 0 {
+			if p.Streams != 0 || p.Waiting != 0 {
 				return false
 			}
 		}

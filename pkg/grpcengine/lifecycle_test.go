@@ -81,6 +81,28 @@ func TestOwnServiceOnSamePort(t *testing.T) {
 	}
 }
 
+// A method that one of the engine's own services does not have is no peer's business.
+func TestUnknownMethodOfOwnServiceReachesNoPeer(t *testing.T) {
+	leakCheck(t)
+	b := startBackend(t, echo)
+	s := startSidecar(t, options{register: func(r grpc.ServiceRegistrar) {
+		healthpb.RegisterHealthServer(r, health.NewServer())
+	}})
+	s.use(b)
+	cc := dial(t, s.address)
+	for method, want := range map[string]codes.Code{
+		"/grpc.health.v1.Health/Nope": codes.Unimplemented, "/grpc.health.v1/Nope": codes.OK, "/grpc.health.v1.Health.More/Check": codes.OK,
+	} {
+		in, out := message("x"), message(nil)
+		if err := cc.Invoke(testContext(t), method, &in, &out); status.Code(err) != want {
+			t.Errorf("%s: got %v, want %v", method, err, want)
+		}
+	}
+	if n := b.calls.Load(); n != 2 {
+		t.Errorf("the peer had %d calls, want 2", n)
+	}
+}
+
 func TestDrainLetsCallsEnd(t *testing.T) {
 	leakCheck(t)
 	release := make(chan struct{})
@@ -126,9 +148,7 @@ func TestDrainIsBounded(t *testing.T) {
 // A client that PINGs every few milliseconds is a nuisance to servers on the network, not to one on the same Machine.
 func TestFrequentPingsAreNotPunished(t *testing.T) {
 	leakCheck(t)
-	_, b, _ := pair(t, echo)
-	s := startSidecar(t, options{})
-	s.use(b)
+	s, _, _ := pair(t, echo)
 	nc := dialRaw(t, s.address)
 	for i := range 200 {
 		must(t, nc.f.WritePing(false, [8]byte{byte(i)}))

@@ -1,11 +1,9 @@
 package grpcengine
 
 import (
-	"context"
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/stats"
 
 	"github.com/flyproxy/flyproxy/pkg/registry"
 )
@@ -19,17 +17,17 @@ type Observer interface {
 
 // CallInfo says how a call went.
 type CallInfo struct {
-	// Service is flyproxy's service as the router found it; empty when no peer was found.
+	// Service is flyproxy's service as the router found it, also when it has no peer; empty when nothing says which it is.
 	Service string
 	// Method is the full gRPC method, /package.Service/Method, as the client sent it: not to be trusted as a label.
 	Method string
 	// Code is what the client got, or would have got had it waited.
 	Code codes.Code
-	// PeerID and PeerRegion name the instance that had the call last; empty when there was none.
+	// PeerID and PeerRegion name the instance that was sent the call last; empty when none was.
 	PeerID, PeerRegion string
 	// Latency is from the client's headers to the end of the call.
 	Latency time.Duration
-	// Attempts is how many peers the router gave for this call.
+	// Attempts is how many peers the router gave for this call, without those that had no room.
 	Attempts int
 }
 
@@ -50,8 +48,8 @@ type PeerConnections struct {
 	Address string
 	// Ready ones take calls; Idle ones would be opened by the next; Failed ones wait for the next attempt.
 	Ready, Connecting, Idle, Failed int
-	// Streams is the number of calls on them.
-	Streams int
+	// Streams is the number of calls on them, Waiting of those that wait for a connection or for room on one.
+	Streams, Waiting int
 }
 
 // Connections is the number of open connections to peers.
@@ -67,19 +65,3 @@ func (s Stats) Connections() int {
 func (e *Engine) Stats() Stats {
 	return Stats{InFlight: e.inFlight.Load(), DroppedMetadata: e.dropped.Load(), Peers: e.pool.stats()}
 }
-
-// responseStats learns of each response what grpc.ClientStream does not tell: its encoding, and whether the peer ended it.
-type responseStats struct{}
-
-func (responseStats) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	switch s := s.(type) {
-	case *stats.InHeader:
-		callOf(ctx).gotHeader(s.Compression)
-	case *stats.InTrailer:
-		callOf(ctx).peerEnded.Store(true)
-	}
-}
-
-func (responseStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
-func (responseStats) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (responseStats) HandleConn(context.Context, stats.ConnStats)                       {}

@@ -12,7 +12,7 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
 
-// maxConnects is how often one attempt of a call has its peer's connection opened, when it comes up and goes at once.
+// maxConnects is how often one attempt of a call waits for its peer to be connected to, when the connection comes up and goes at once.
 const maxConnects = 3
 
 // peer is one routing.Peer's connections.
@@ -32,9 +32,14 @@ type peer struct {
 	links           []*link
 	// fullUntil bars opening another connection beside the first, after one has failed.
 	fullUntil time.Time
+	// flaps is how many connections in a row were short-lived and of no use.
+	flaps int
+	// queue are the attempts that wait, the oldest call first; waiting is its length.
+	queue   []*attempt
+	waiting atomic.Int64
 }
 
-// free takes a stream on the ready link with the fewest, if one has room.
+// free takes a stream on the ready link with the fewest, among those that have room.
 func (pe *peer) free() (*link, *conn) {
 	links := pe.ready.Load()
 	if links == nil {
@@ -43,7 +48,8 @@ func (pe *peer) free() (*link, *conn) {
 	var best *link
 	var least int64
 	for _, l := range *links {
-		if n := l.conn.Load().streams.Load(); best == nil || n < least {
+		c := l.conn.Load()
+		if n := c.streams.Load(); c.hasRoom() && (best == nil || n < least) {
 			best, least = l, n
 		}
 	}
@@ -61,7 +67,6 @@ type todo uint8
 
 const (
 	nothing todo = iota
-	again        // look the peer up again
 	open         // make the link's SubConn and connect it
 	dial         // connect the link's SubConn
 )
@@ -74,37 +79,71 @@ func (pe *peer) choose(a *attempt) (*link, todo, verdict) {
 		if pe.removed || a.link != nil {
 			return nil, nothing, gone
 		}
-		return nil, again, 0
+		return nil, nothing, retry // as another object of the pool
 	}
+	a.full = false
 	full := pe.in(connectivity.Ready)
 	if l := a.link; l != nil && (l.failures != a.failures || l.state == connectivity.Shutdown) && full == nil {
 		return nil, nothing, refused
 	}
 	if l := pe.in(connectivity.Connecting); l != nil {
-		if l.failing && a.hasChoice() && full == nil {
-			return nil, nothing, refused // as grpc-go's own balancers see it: failing until it is ready again
+		if l.failing && full == nil && a.mayLeave() {
+			return nil, nothing, busy // as grpc-go's own balancers see it: failing until it is ready again
 		}
-		a.await(l)
-		return l, nothing, wait
+		return nil, nothing, pe.await(a, l)
 	}
-	switch {
-	case full != nil && (len(pe.links) >= pe.pool.cfg.MaxConnectionsPerPeer || time.Now().Before(pe.fullUntil)):
-		return full, nothing, connected // grpc-go lets it wait for a stream
-	case full == nil && pe.in(connectivity.TransientFailure) != nil:
-		return nil, nothing, refused
+	if full != nil && (len(pe.links) >= pe.pool.cfg.MaxConnectionsPerPeer || time.Now().Before(pe.fullUntil) ||
+		full.conn.Load().limit.Load() == 0) { // a peer that takes no calls takes none on another connection
+		if a.mayLeave() {
+			return nil, nothing, busy
+		}
+		a.full = true
+		return nil, nothing, pe.await(a, nil)
+	}
+	if l := pe.in(connectivity.TransientFailure); l != nil && full == nil {
+		return nil, nothing, pe.failed(a, l)
 	}
 	if a.connects++; a.connects > maxConnects {
 		return nil, nothing, refused
 	}
 	if l := pe.in(connectivity.Idle); l != nil {
 		l.state = connectivity.Connecting
-		a.await(l)
-		return l, dial, wait
+		return l, dial, pe.await(a, l)
 	}
 	l := &link{peer: pe, state: connectivity.Connecting}
 	pe.links = append(pe.links, l)
-	a.await(l)
-	return l, open, wait
+	return l, open, pe.await(a, l)
+}
+
+// failed decides what an attempt does whose peer's only connection has failed. The caller holds mu.
+func (pe *peer) failed(a *attempt, l *link) verdict {
+	if !l.paced {
+		return refused
+	}
+	// It is soon connected to again.
+	if a.mayLeave() {
+		return busy
+	}
+	if a.flaps != pe.flaps {
+		a.flaps = pe.flaps
+		a.connects++
+	}
+	if a.connects > maxConnects || a.call.searchedTooLong() {
+		return refused
+	}
+	return pe.await(a, l)
+}
+
+// await puts an attempt in the queue. It waits for a link to be connected, or for room only if that is nil. The caller holds mu.
+func (pe *peer) await(a *attempt, l *link) verdict {
+	if l != nil && a.link != l {
+		a.link, a.failures = l, l.failures
+	}
+	pe.enqueue(a)
+	if pe.hasRoom() { // a stream ended a moment ago; who ended it may not have seen us wait
+		return retry
+	}
+	return wait
 }
 
 // in gives a link in that state, the one with the fewest streams if there are several that are ready. The caller holds mu.
@@ -122,17 +161,6 @@ func (pe *peer) in(s connectivity.State) *link {
 		}
 	}
 	return best
-}
-
-// hasChoice tells whether the call might go to another peer as well. Where it may not, it waits for a try that is under way.
-func (a *attempt) hasChoice() bool {
-	return a.link == nil && a.pick.Reason != routing.ReasonForced && a.pick.Reason != routing.ReasonLastResort
-}
-
-func (a *attempt) await(l *link) {
-	if a.link != l {
-		a.link, a.failures = l, l.failures
-	}
 }
 
 // publish swaps the snapshot of ready links. The caller holds mu.
@@ -159,6 +187,7 @@ func (pe *peer) close(removed bool) {
 	var subs []balancer.SubConn
 	for _, l := range pe.links {
 		l.state = connectivity.Shutdown
+		l.stopRedial()
 		if l.sub != nil { // else open, which is under way, sees the state
 			subs = append(subs, l.sub)
 		}
@@ -169,6 +198,7 @@ func (pe *peer) close(removed bool) {
 	for _, s := range subs {
 		s.Shutdown()
 	}
+	pe.wakeAll()
 }
 
 // idleExtras takes out the links beside the first that have no calls and had none since before.

@@ -19,9 +19,13 @@ type pool struct {
 
 	peers sync.Map // *routing.Peer → *peer
 
-	// mu guards conns.
-	mu    sync.Mutex
-	conns map[*conn]struct{}
+	// redials counts the timers that are set.
+	redials sync.WaitGroup
+
+	// mu guards the fields below. A peer's mu may be held when it is locked, never the other way round.
+	mu     sync.Mutex
+	conns  map[*conn]struct{}
+	closed bool
 }
 
 func newPool(cfg *Config) *pool { return &pool{cfg: cfg, conns: make(map[*conn]struct{})} }
@@ -35,14 +39,17 @@ func (p *pool) attach(cc balancer.ClientConn) {
 type verdict uint8
 
 const (
-	connected verdict = iota + 1
+	retry verdict = iota // look again
+	connected
 	wait
+	busy // it has no room now, or is not to be connected to yet
 	refused
 	gone // the registry no longer shows the peer
 )
 
-// connect finds a connection for an attempt, and counts a stream on it when there is one. Otherwise the attempt waits, for a
-// connection that is being opened, or its peer has refused.
+// connect finds a connection for an attempt, and counts a stream on it when there is one. Otherwise the attempt waits in the peer's
+// queue, for a connection that is being opened or for room, or its peer has refused. grpc-go is never given a connection without
+// room: its own queue for one knows of no other.
 func (p *pool) connect(a *attempt) (*conn, balancer.SubConn, verdict) {
 	for {
 		pe := p.peer(a.pick.Peer)
@@ -57,20 +64,14 @@ func (p *pool) connect(a *attempt) (*conn, balancer.SubConn, verdict) {
 		}
 		l, todo, v := pe.choose(a)
 		switch todo {
-		case again:
-			continue
 		case open:
 			l.open()
 		case dial:
 			l.sub.Connect()
 		}
-		if v == connected {
-			l.lastUsed.Store(now)
-			c := l.conn.Load()
-			c.streams.Add(1)
-			return c, l.sub, connected
+		if v != retry {
+			return nil, nil, v
 		}
-		return nil, nil, v
 	}
 }
 
@@ -95,7 +96,7 @@ func (p *pool) sweep(now time.Time) {
 	before := now.Add(-p.cfg.IdleTimeout).UnixNano()
 	p.peers.Range(func(k, v any) bool {
 		pe := v.(*peer)
-		if pe.lastUsed.Load() < before && pe.streams() == 0 {
+		if pe.lastUsed.Load() < before && pe.waiting.Load() == 0 && pe.streams() == 0 {
 			p.peers.CompareAndDelete(k, v)
 			pe.close(false)
 			return true
@@ -112,7 +113,8 @@ func (p *pool) stats() []PeerConnections {
 	var out []PeerConnections
 	p.peers.Range(func(_, v any) bool {
 		pe := v.(*peer)
-		s := PeerConnections{Key: pe.of.Key, Region: pe.of.Region, Address: pe.of.Address, Streams: int(pe.streams())}
+		s := PeerConnections{Key: pe.of.Key, Region: pe.of.Region, Address: pe.of.Address, Streams: int(pe.streams()),
+			Waiting: int(pe.waiting.Load())}
 		pe.mu.Lock()
 		empty := len(pe.links) == 0
 		for _, l := range pe.links {

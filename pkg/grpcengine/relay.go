@@ -3,6 +3,7 @@ package grpcengine
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,28 +20,38 @@ type transportStream interface {
 	ContentSubtype() string
 }
 
-// relay is the handler of every call that is not for a service of our own.
+// relay is the handler of every call that is not for a method of our own.
 func (e *Engine) relay(srv any, down grpc.ServerStream) error {
-	c := &call{engine: e, down: down, started: time.Now()}
+	method, _ := grpc.MethodFromServerStream(down)
+	if _, ours := e.own[grpcService(method)]; ours {
+		return status.Errorf(codes.Unimplemented, "unknown method %s: flyproxy answers this service itself", method)
+	}
+	c := &call{engine: e, down: down, started: time.Now(), method: method}
 	e.inFlight.Add(1)
 	if e.cfg.Observer != nil {
 		e.cfg.Observer.CallStarted()
 	}
-	c.method, _ = grpc.MethodFromServerStream(down)
 	c.route.Method = c.method
 	c.takeRequest()
 	ctx := context.WithValue(down.Context(), callKey{}, c)
 	st := c.statusOf(e.proxy(srv, &downstream{ServerStream: down, call: c, ctx: ctx}))
-	last := c.finish()
+	had := c.finish()
 	e.inFlight.Add(-1)
 	if e.cfg.Observer != nil {
 		info := CallInfo{Method: c.method, Code: st.Code(), Latency: time.Since(c.started), Attempts: int(c.attempts.Load())}
-		if last != nil {
-			info.Service, info.PeerID, info.PeerRegion = last.pick.Service, last.pick.Peer.Key.ID, last.pick.Peer.Region
+		info.Service = c.service()
+		if had != nil {
+			info.PeerID, info.PeerRegion = had.pick.Peer.Key.ID, had.pick.Peer.Region
 		}
 		e.cfg.Observer.CallEnded(info)
 	}
 	return st.Err()
+}
+
+// grpcService is "package.Service" of "/package.Service/Method", read as grpc-go's server reads it.
+func grpcService(method string) string {
+	i := strings.LastIndexByte(method, '/')
+	return strings.TrimPrefix(method[:max(i, 0)], "/")
 }
 
 // takeRequest reads what the client's headers say and makes the metadata for the peer of the rest.
@@ -52,9 +63,20 @@ func (c *call) takeRequest() {
 	md, _ := metadata.FromIncomingContext(ctx) // a copy
 	c.takeMetadata(md)
 	c.outgoing = md
-	if c.acceptsGzip {
-		c.headerSeen = make(chan struct{})
+}
+
+// service is flyproxy's service that the call was for, as far as that is known.
+func (c *call) service() string {
+	c.mu.Lock()
+	a := c.last
+	c.mu.Unlock()
+	if a != nil {
+		return a.pick.Service
 	}
+	if e := c.routeErr.Load(); e != nil {
+		return e.service
+	}
+	return ""
 }
 
 // direct is the handler's director: it gives every call to the ClientConn that serves all peers.
@@ -89,11 +111,11 @@ func (d *downstream) SendMsg(any) error {
 // SendHeader does nothing: the headers went out when they came, before the first message (see [upstream.RecvMsg]).
 func (d *downstream) SendHeader(metadata.MD) error { return nil }
 
-// sendHeader passes the peer's response headers to the client.
-func (c *call) sendHeader(md metadata.MD) error {
+// sendHeader passes the peer's response headers to the client; s is the stream on which they came.
+func (c *call) sendHeader(s *stream, md metadata.MD) error {
 	ctx := c.down.Context()
 	name := encoding.Identity
-	if c.responseGzipped(ctx) {
+	if s.responseEncoding(ctx) == gzip.Name {
 		name = gzip.Name
 	}
 	// Unless it is told, grpc-go answers in the encoding of the request.

@@ -34,9 +34,14 @@ func (u upstreams) NewStream(ctx context.Context, desc *grpc.StreamDesc, method 
 	if c.encoding == gzip.Name {
 		opts = append(opts, grpc.UseCompressor(gzip.Name))
 	}
+	if err := c.acquire(ctx); err != nil {
+		return nil, &ended{c.upstreamStatus(nil, err)}
+	}
+	c.inGRPC.Store(true)
 	cs, err := u.cc.NewStream(metadata.NewOutgoingContext(ctx, c.outgoing), desc, method, opts...)
 	if err != nil {
-		return nil, &ended{c.upstreamStatus(err)}
+		c.release()
+		return nil, &ended{c.upstreamStatus(nil, err)}
 	}
 	return &upstream{ClientStream: cs, call: c}, nil
 }
@@ -56,7 +61,7 @@ func (u *upstream) RecvMsg(any) error {
 		u.headerDone = true
 		// Header gives nil when there were none: the response is Trailers-Only, or the call failed. RecvMsg says which.
 		if md, err := u.ClientStream.Header(); err == nil && md != nil {
-			if err := c.sendHeader(md); err != nil {
+			if err := c.sendHeader(streamOf(u.ClientStream.Context()), md); err != nil {
 				return &ended{c.downStatus(err)}
 			}
 		}
@@ -65,7 +70,7 @@ func (u *upstream) RecvMsg(any) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
-	return &ended{c.upstreamStatus(err)}
+	return &ended{c.upstreamStatus(streamOf(u.ClientStream.Context()), err)}
 }
 
 // SendMsg sends the client's message on. Once the call has ended it gives io.EOF, for which the handler waits for RecvMsg's verdict:

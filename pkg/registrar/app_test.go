@@ -17,6 +17,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 )
 
@@ -55,7 +56,7 @@ func (a *app) serve(t *testing.T, address string) {
 // listen tolerates that a listener of the step before is only just closed.
 func listen(t *testing.T, address string) net.Listener {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		l, err := net.Listen("tcp", address)
 		if err == nil {
 			return l
@@ -77,27 +78,24 @@ func startHealthy(t *testing.T, address string) (*app, *health.Server) {
 	return a, h
 }
 
-// checkOnly has no Watch. Its Check hangs, fails or answers, as set.
+// checkOnly has no Watch. Its Check hangs and fails as many times as set, and answers else.
 type checkOnly struct {
 	healthpb.UnimplementedHealthServer
-	hang     atomic.Bool
+	hangs    atomic.Int32 // how many of the next ones hang
 	code     atomic.Uint32
-	failures atomic.Int32 // how many of the next ones fail
+	failures atomic.Int32 // how many of the next ones fail, with code
 	status   atomic.Int32
 	checks   atomic.Int64
 }
 
 func (c *checkOnly) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
 	c.checks.Add(1)
-	if c.hang.Load() {
+	if c.hangs.Add(-1) >= 0 {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
 	if c.failures.Add(-1) >= 0 {
-		return nil, status.Error(codes.Internal, "once")
-	}
-	if code := codes.Code(c.code.Load()); code != codes.OK {
-		return nil, status.Error(code, "as the test says")
+		return nil, status.Error(codes.Code(c.code.Load()), "as the test says")
 	}
 	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_ServingStatus(c.status.Load())}, nil
 }
@@ -109,13 +107,20 @@ func startCheckOnly(t *testing.T) (*app, *checkOnly) {
 	return startApp(t, "127.0.0.1:0", func(s *grpc.Server) { healthpb.RegisterHealthServer(s, c) }), c
 }
 
+// patience is how long a test waits for what must come. It is long because machines that run tests are often busy, so that no test
+// fails for a slow one; what may not wait for the next poll is tested with a poll that comes later than this.
+const patience = 30 * time.Second
+
+// neverPolled is an interval of which no test sees the end.
+const neverPolled = 2 * patience
+
 // await waits until cond holds, and gives how long that took.
-func await(t *testing.T, what string, within time.Duration, cond func() bool) time.Duration {
+func await(t *testing.T, what string, cond func() bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	for !cond() {
-		if time.Since(began) > within {
-			t.Fatalf("not within %v: %s", within, what)
+		if time.Since(began) > patience {
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -126,7 +131,7 @@ func await(t *testing.T, what string, within time.Duration, cond func() bool) ti
 func checkLeaks(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
-		for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			left := leaked()
 			if left == "" {
 				return
@@ -179,9 +184,9 @@ type rude struct {
 	accepted atomic.Int64
 }
 
-func startRude(t *testing.T) *rude {
+func startRude(t *testing.T, address string) *rude {
 	t.Helper()
-	r := &rude{Listener: listen(t, "127.0.0.1:0")}
+	r := &rude{Listener: listen(t, address)}
 	done := make(chan struct{})
 	go r.serve(done)
 	t.Cleanup(func() {
@@ -201,6 +206,18 @@ func (r *rude) serve(done chan<- struct{}) {
 		r.accepted.Add(1)
 		io.WriteString(c, "no\r\n")
 		c.Close()
+	}
+}
+
+// connections counts those that a gRPC server took.
+type connections struct{ begun atomic.Int64 }
+
+func (*connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (*connections) HandleRPC(context.Context, stats.RPCStats)                         {}
+func (*connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (c *connections) HandleConn(_ context.Context, s stats.ConnStats) {
+	if _, ok := s.(*stats.ConnBegin); ok {
+		c.begun.Add(1)
 	}
 }
 

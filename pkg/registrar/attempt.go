@@ -22,6 +22,15 @@ func (r *Registrar) begin(ctx context.Context, app string) *attempt {
 	return a
 }
 
+// beginAgain is an attempt for an app that is registered: it only makes sure that peers still reach it. What answered at the
+// advertised address may have been somebody else's listener, such as that of an earlier process which has ended since.
+func (r *Registrar) beginAgain(ctx context.Context, app string) *attempt {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &attempt{cancel: cancel, done: make(chan struct{})}
+	go r.prepareAgain(ctx, a, app)
+	return a
+}
+
 func (a *attempt) ended() <-chan struct{} {
 	if a == nil {
 		return nil
@@ -44,6 +53,13 @@ func (r *Registrar) prepare(ctx context.Context, a *attempt, app string) {
 		return
 	}
 	a.inst.GRPCServices = r.services(ctx, app)
+}
+
+func (r *Registrar) prepareAgain(ctx context.Context, a *attempt, app string) {
+	defer close(a.done)
+	if r.probe(ctx, r.cfg.Instance.Address) != nil {
+		a.err = r.reach(ctx, app) // probes a second time: one connect may fail for a reason that passes
+	}
 }
 
 // services are the app's gRPC services as configured, else as the app tells, else none: registering does not depend on them.

@@ -3,6 +3,7 @@ package registrar
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"time"
 
@@ -21,14 +22,15 @@ const (
 
 // entry is one key that the Beater was ever asked to register. It stays after a withdrawal, so that the process claims once only.
 type entry struct {
-	inst    registry.Instance
-	turn    uint64 // counts what makes the answer of a beat that is under way void
-	wanted  bool   // Put came last, not Drop
-	claimed bool   // a registration of this process was accepted
-	held    bool   // the registry holds our record, as far as we know
-	dirty   bool   // the record is to be written
-	unsure  bool   // a registration ended without an answer: the record may be there
-	verify  bool   // the next beat is to tell whether such a registration arrived after its withdrawal
+	inst      registry.Instance
+	turn      uint64 // counts what makes the answer of a beat that is under way void
+	wanted    bool   // Put came last, not Drop
+	claimed   bool   // a registration of this process was accepted
+	claimedAt uint64 // the version that its claim got, which ranks it among the processes with this key
+	held      bool   // the registry holds our record, as far as we know
+	dirty     bool   // the record is to be written
+	unsure    bool   // a registration ended without an answer: the record may be there
+	verify    bool   // the next beat is to tell whether such a registration arrived after its withdrawal
 
 	superseded bool // another process holds the record
 	calledOff  bool // a Drop cancelled the registration under way
@@ -145,13 +147,16 @@ func (l *beatLoop) registered(e *entry, o outcome) bool {
 	switch {
 	case o.err == nil:
 		e.held, e.unsure, e.claimed = true, false, true
+		if o.claim {
+			e.claimedAt = o.version
+		}
 		e.dirty = e.wanted && !reflect.DeepEqual(e.inst, o.inst)
 		e.renewed, e.err, e.logged = o.began, nil, time.Time{}
 		e.due = now
 		e.retry.reset()
 		if e.superseded {
 			e.superseded = false
-			l.b.log.Info("the other holder of this registration is gone", "key", o.inst.Key().String())
+			l.b.log.Info("the other process does not hold this registration any more, this one does again", "key", o.inst.Key().String())
 		}
 		if e.wanted {
 			l.b.log.Info("registered", "key", o.inst.Key().String(), "address", e.inst.Address, "incarnation", e.inst.Incarnation)
@@ -207,7 +212,7 @@ func (l *beatLoop) standing(e *entry, s registry.Standing, began time.Time) {
 		e.renewed = began
 		e.err = nil
 	case s == registry.Unknown:
-		l.b.log.Info("the registry does not know this instance any more: registering again", "key", e.inst.Key().String())
+		l.b.log.Info("the registry has lost this instance: registering again", "key", e.inst.Key().String())
 		e.held, e.dirty = false, true
 		e.due = time.Now()
 	case s == registry.Superseded:
@@ -240,6 +245,17 @@ func (l *beatLoop) writeFailed(e *entry, msg string, o outcome) {
 		e.logged = now
 		l.b.log.Warn(msg, "key", o.inst.Key().String(), "error", o.err, "next_in", time.Until(e.due).Round(time.Millisecond))
 	}
+}
+
+// withRemedy adds to a refusal of our own record which configuration keys to change: before that, trying again cannot help.
+func withRemedy(err error) error {
+	switch {
+	case errors.Is(err, registry.ErrNetwork):
+		return fmt.Errorf("%w; set registration.address to an address in one of registry.allowed_networks, or add its network there", err)
+	case errors.Is(err, registry.ErrAddress):
+		return fmt.Errorf("%w; correct registration.address: peers need host:port, with the address of one host", err)
+	}
+	return err
 }
 
 // refused tells whether err says for certain that nothing was written.

@@ -3,6 +3,7 @@ package registrar
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -41,7 +42,9 @@ type outcome struct {
 	began   time.Time
 	latency time.Duration
 
-	inst registry.Instance // of a register or deregister
+	inst    registry.Instance // of a register or deregister
+	claim   bool              // of a register
+	version uint64            // the answer to a register
 
 	owned []ownedKey // of a beat
 	reply registry.BeatReply
@@ -121,18 +124,21 @@ func (l *beatLoop) write(ctx context.Context, e *entry, kind op) {
 	e.begin(kind, cancel)
 	l.commands.Add(1)
 	if kind == opRegister {
-		go l.register(ctx, cancel, e.inst, !e.claimed)
+		go l.register(ctx, cancel, e.inst, e.claimedAt, !e.claimed)
 	} else {
 		go l.deregister(ctx, cancel, e.inst)
 	}
 }
 
-func (l *beatLoop) register(ctx context.Context, cancel context.CancelFunc, inst registry.Instance, claim bool) {
+// register writes inst. Its outcome has inst as it was put, without claimedAt.
+func (l *beatLoop) register(ctx context.Context, cancel context.CancelFunc, inst registry.Instance, claimedAt uint64, claim bool) {
 	defer l.commands.Done()
 	defer cancel()
 	began := time.Now()
-	err := l.b.cfg.Store.Register(ctx, inst, l.b.cfg.Lease, claim)
-	l.tell(outcome{kind: opRegister, err: err, began: began, inst: inst})
+	record := inst
+	record.ClaimedAt = claimedAt
+	version, err := l.b.cfg.Store.Register(ctx, record, l.b.cfg.Lease, claim)
+	l.tell(outcome{kind: opRegister, err: withRemedy(err), began: began, inst: inst, claim: claim, version: version})
 }
 
 func (l *beatLoop) deregister(ctx context.Context, cancel context.CancelFunc, inst registry.Instance) {
@@ -152,7 +158,9 @@ func (l *beatLoop) beat(ctx context.Context, now time.Time) {
 	var owned []ownedKey
 	for key, e := range l.entries {
 		if e.held || e.verify {
-			b.Owned = append(b.Owned, registry.Owned{Key: key, Incarnation: e.inst.Incarnation, Load: load})
+			b.Owned = append(b.Owned, registry.Owned{
+				Key: key, Incarnation: e.inst.Incarnation, ClaimedAt: e.claimedAt, Load: load,
+			})
 			owned = append(owned, ownedKey{key, e.turn})
 		}
 	}
@@ -237,8 +245,12 @@ func (l *beatLoop) beatFailed(err error, now time.Time) {
 	l.due = now.Add(l.retry.next())
 	if l.status.Failing == 1 || now.Sub(l.logged) >= failureLogEvery {
 		l.logged = now
+		last := slog.Time("last_beat", l.status.LastBeat)
+		if l.status.LastBeat.IsZero() {
+			last = slog.String("last_beat", "never")
+		}
 		l.b.log.Warn("heartbeat failed: trying again; a registration ends when its lease does, calls go on by the last known view",
-			"error", err, "failed_beats", l.status.Failing, "last_beat", l.status.LastBeat, "lease", l.b.cfg.Lease)
+			"error", err, "failed_beats", l.status.Failing, last, "lease", l.b.cfg.Lease)
 	}
 	if l.b.cfg.OnError != nil {
 		l.b.cfg.OnError(err)

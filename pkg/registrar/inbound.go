@@ -33,6 +33,7 @@ type inbound struct {
 	connections              atomic.Int64
 	accepted, refused        atomic.Uint64
 	bytesToApp, bytesFromApp atomic.Uint64
+	cut                      atomic.Int64   // connections that abort ended and no drain has told of
 	accepting                sync.WaitGroup // the accept loops
 	splicing                 sync.WaitGroup // the connections; Add only by an accept loop, so never after accepting is done
 	ctx                      context.Context
@@ -81,7 +82,8 @@ func (in *inbound) shut() {
 	}
 }
 
-// drain stops listening for good and waits until the connections have ended, or ctx has: then it cuts them.
+// drain stops listening for good and waits until the connections have ended, or ctx has: then it cuts them, and says so. Where none
+// is open it returns nil at once, also when ctx has ended already.
 func (in *inbound) drain(ctx context.Context) error {
 	in.mu.Lock()
 	in.closed = true
@@ -91,8 +93,8 @@ func (in *inbound) drain(ctx context.Context) error {
 	defer stop()
 	in.accepting.Wait()
 	in.splicing.Wait()
-	if ctx.Err() != nil {
-		return fmt.Errorf("drain inbound connections at %s: %w", in.address, context.Cause(ctx))
+	if n := in.cut.Swap(0); n > 0 {
+		return fmt.Errorf("%w: %d at %s: %w", ErrConnectionsCut, n, in.address, context.Cause(ctx))
 	}
 	return nil
 }
@@ -149,12 +151,18 @@ func (in *inbound) splice(peer *net.TCPConn, app string) {
 	defer in.connections.Add(-1)
 	conn, err := in.dial(app)
 	if err != nil {
-		in.refused.Add(1)
+		if in.ctx.Err() != nil {
+			in.cut.Add(1)
+		} else {
+			in.refused.Add(1)
+		}
 		reset(peer) // what a peer sees where nothing listens
 		return
 	}
 	p := &pair{peer: peer, app: conn, toApp: &in.bytesToApp, fromApp: &in.bytesFromApp}
-	p.run(in.ctx)
+	if !p.run(in.ctx) {
+		in.cut.Add(1)
+	}
 }
 
 func (in *inbound) dial(app string) (*net.TCPConn, error) {

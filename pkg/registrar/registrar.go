@@ -19,6 +19,10 @@ const DefaultProbeTimeout = time.Second
 // The pace at which an app that is healthy but cannot be reached is tried again.
 const reachRetryLow, reachRetryHigh = 250 * time.Millisecond, 5 * time.Second
 
+// The pace at which the advertised address of a registered app is probed again: soon at first, since what listens there may be an
+// earlier process that is about to end, then for as long as the app is registered. It is one connect on this host.
+const againLow, againHigh = time.Second, 5 * time.Second
+
 // App is one app on this Machine.
 type App struct {
 	// Name is for logs and status pages.
@@ -60,8 +64,9 @@ type Registrar struct {
 	reason   atomic.Pointer[string] // why it is not registered
 
 	// The rest belongs to Run's goroutine.
-	retry  backoff
-	logged string // the reason that was last logged
+	retry  backoff // while it is not registered
+	again  backoff // while it is
+	logged string  // the reason that was last logged
 }
 
 // New checks cfg. Nothing happens before Run.
@@ -99,6 +104,7 @@ func New(cfg Config) (*Registrar, error) {
 		draining: make(chan struct{}),
 		quiet:    make(chan struct{}),
 		retry:    backoff{low: reachRetryLow, high: reachRetryHigh},
+		again:    backoff{low: againLow, high: againHigh},
 	}
 	r.inbound = newInbound(cfg.Instance.Address, cfg.ProbeTimeout, r.log)
 	var err error
@@ -135,27 +141,14 @@ func (r *Registrar) watch(ctx context.Context, done chan<- struct{}) {
 	r.watcher.Run(ctx)
 }
 
-// Drain deregisters, then stops the inbound listener and waits for its connections to end. It is bounded by ctx: past it, the lease
-// ends the registration and the connections are cut. It may be called again, and whether or not Run was.
-func (r *Registrar) Drain(ctx context.Context) error {
-	r.drain.Do(func() { close(r.draining) })
-	if r.started.Load() {
-		select {
-		case <-r.quiet:
-		case <-ctx.Done():
-		}
-	}
-	err := r.cfg.Beater.Withdraw(ctx, r.key)
-	return errors.Join(err, r.inbound.drain(ctx))
-}
-
 // loop follows the app's health until ctx ends or a drain begins.
 func (r *Registrar) loop(ctx context.Context) {
 	var try *attempt
 	defer func() { try.stop() }()
 	timer := time.NewTimer(reachRetryHigh)
-	timer.Stop() // until an attempt fails
+	timer.Stop() // until an attempt has ended
 	defer timer.Stop()
+	up := false // the app was found reachable, and put
 	healthy := false
 	for {
 		select {
@@ -177,23 +170,35 @@ func (r *Registrar) loop(ctx context.Context) {
 			try = nil
 			timer.Stop()
 			r.retry.reset()
+			up = false
 			if healthy {
 				try = r.begin(ctx, h.Address)
 			} else {
 				r.down(h)
 			}
 		case <-timer.C:
-			try = r.begin(ctx, r.watcher.Health().Address)
+			if app := r.watcher.Health().Address; up {
+				try = r.beginAgain(ctx, app)
+			} else {
+				try = r.begin(ctx, app)
+			}
 		case <-try.ended():
-			err := try.err
-			inst := try.inst
+			err, inst := try.err, try.inst
 			try.stop()
 			try = nil
-			if err == nil {
+			switch {
+			case err == nil && !up:
 				r.up(inst)
-				continue
+				up = true
+			case err != nil && up:
+				r.lost(err)
+				up = false
 			}
-			timer.Reset(r.failed(err))
+			if err != nil {
+				timer.Reset(r.failed(err))
+			} else if !r.inbound.listening() { // where we listen ourselves there is nothing to find out
+				timer.Reset(r.again.next())
+			}
 		}
 	}
 }
@@ -207,7 +212,18 @@ func (r *Registrar) up(inst registry.Instance) {
 	}
 	r.because("")
 	r.logged = ""
+	r.retry.reset()
+	r.again.reset()
 	r.cfg.Beater.Put(inst)
+}
+
+// lost takes the registration back because what listened at the advertised address is gone, and nothing can take its place.
+func (r *Registrar) lost(err error) {
+	r.logged = err.Error()
+	r.log.Error("the app is healthy but peers cannot reach it any more: deregistering it, and trying again",
+		"app", r.cfg.App.Name, "error", err)
+	r.because(err.Error()) // before the registration changes, so that no status is without a reason
+	r.cfg.Beater.Drop(r.key)
 }
 
 // down takes the registration back, without waiting for the registry, and frees the advertised address: an app that starts again and

@@ -17,16 +17,17 @@ type pair struct {
 	toApp, fromApp *atomic.Uint64
 }
 
-// run returns when both directions have ended. The end of ctx cuts both connections.
-func (p *pair) run(ctx context.Context) {
+// run returns when both directions have ended, and tells whether they ended by themselves. The end of ctx cuts both connections.
+func (p *pair) run(ctx context.Context) bool {
 	stop := context.AfterFunc(ctx, p.reset)
-	defer stop()
 	back := make(chan struct{})
 	go p.answer(back)
 	p.move(p.app, p.peer, p.toApp)
 	<-back
+	whole := stop()
 	p.peer.Close()
 	p.app.Close()
+	return whole
 }
 
 func (p *pair) answer(done chan<- struct{}) {

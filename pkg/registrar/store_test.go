@@ -13,6 +13,7 @@ import (
 type memory struct {
 	mu        sync.Mutex // guards all below
 	records   map[registry.Key]memoryRecord
+	version   uint64 // of the last registration
 	beats     []memoryBeat
 	registers []memoryRegister
 	removals  []registry.Key
@@ -80,21 +81,29 @@ func (m *memory) answer(ctx context.Context) error {
 	return m.fail
 }
 
-func (m *memory) Register(ctx context.Context, inst registry.Instance, lease time.Duration, claim bool) error {
+func (m *memory) Register(ctx context.Context, inst registry.Instance, lease time.Duration, claim bool) (uint64, error) {
 	m.do(func() { m.registers = append(m.registers, memoryRegister{time.Now(), inst, claim}) })
 	if err := m.answer(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r, ok := m.records[inst.Key()]; ok && !claim && r.inst.Incarnation != inst.Incarnation {
-		return registry.ErrSuperseded
+	if claim {
+		inst.ClaimedAt = 0
+	} else if r, ok := m.records[inst.Key()]; ok && r.supersedes(inst.Incarnation, inst.ClaimedAt) {
+		return 0, registry.ErrSuperseded
 	}
 	m.records[inst.Key()] = memoryRecord{inst, time.Now().Add(lease)}
+	m.version++
 	if m.lost {
-		return registry.ErrUnavailable
+		return 0, registry.ErrUnavailable
 	}
-	return nil
+	return m.version, nil
+}
+
+// supersedes tells whether r is of another incarnation, and not one that claimed before claimedAt.
+func (r memoryRecord) supersedes(incarnation string, claimedAt uint64) bool {
+	return r.inst.Incarnation != incarnation && (r.inst.ClaimedAt == 0 || claimedAt <= r.inst.ClaimedAt)
 }
 
 func (m *memory) Beat(ctx context.Context, b registry.Beat) (registry.BeatReply, error) {
@@ -121,10 +130,10 @@ func (m *memory) standings(b registry.Beat) (registry.BeatReply, <-chan struct{}
 	for _, o := range b.Owned {
 		r, ok := m.records[o.Key]
 		switch {
-		case !ok:
-			reply.Standings = append(reply.Standings, registry.Unknown)
-		case r.inst.Incarnation != o.Incarnation:
+		case ok && r.supersedes(o.Incarnation, o.ClaimedAt):
 			reply.Standings = append(reply.Standings, registry.Superseded)
+		case !ok, r.inst.Incarnation != o.Incarnation:
+			reply.Standings = append(reply.Standings, registry.Unknown)
 		default:
 			r.expires = time.Now().Add(b.Lease)
 			m.records[o.Key] = r

@@ -33,6 +33,12 @@ func TestRecordKeepsItsForm(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("the record is\n%s, %v, want\n%s", got, err, want)
 	}
+	ranked := valid()
+	ranked.ClaimedAt = 1_700_000_000_000_001
+	got, err = (&registry.Codec{}).Encode(ranked)
+	if want := strings.Replace(want, `"one",`, `"one","claimed_at":1700000000000001,`, 1); err != nil || string(got) != want {
+		t.Errorf("the record is\n%s, %v, want\n%s", got, err, want)
+	}
 }
 
 func TestDecodeSaysWhichCheckFailed(t *testing.T) {
@@ -235,6 +241,7 @@ func instances() *rapid.Generator[registry.Instance] {
 			Service:      strings.ReplaceAll(text().Draw(t, "service"), "/", "|"),
 			ID:           text().Draw(t, "id"),
 			Incarnation:  text().Draw(t, "incarnation"),
+			ClaimedAt:    rapid.Uint64().Draw(t, "claimed_at"),
 			Schema:       registry.SchemaVersion,
 			App:          text().Draw(t, "app"),
 			Region:       rapid.SampledFrom([]string{"", "ams", "fra"}).Draw(t, "region"),

@@ -59,7 +59,11 @@ type Instance struct {
 	ID string `json:"id"`
 	// Incarnation is new with every start of the process that registers, so an old process cannot touch a new one's record.
 	Incarnation string `json:"incarnation"`
-	Schema      int    `json:"schema"`
+	// ClaimedAt is the version that [Store.Register] gave for the claim of this incarnation: the registry's time in µs, so of two
+	// incarnations the one with the greater number is the newer. The record that the claim itself writes cannot know it and has
+	// none; it ranks above every number.
+	ClaimedAt uint64 `json:"claimed_at,omitempty"`
+	Schema    int    `json:"schema"`
 	// App is the Fly app's name; empty elsewhere.
 	App          string `json:"app,omitempty"`
 	Region       string `json:"region,omitempty"`
@@ -181,7 +185,9 @@ type Change struct {
 type Owned struct {
 	Key         Key
 	Incarnation string
-	Load        Load
+	// ClaimedAt is as in [Instance]; 0 for one that never claimed.
+	ClaimedAt uint64
+	Load      Load
 }
 
 // Beat is one heartbeat of a Machine: all its instances in one command.
@@ -201,7 +207,8 @@ type Standing uint8
 const (
 	// Current means that the lease was renewed.
 	Current Standing = iota + 1
-	// Unknown means that there is no such record: register again.
+	// Unknown means that there is no such record, or that of an incarnation which claimed earlier and came back after a loss of
+	// data: register again.
 	Unknown
 	// Superseded means that a newer incarnation holds the record: stop.
 	Superseded
@@ -222,9 +229,12 @@ type BeatReply struct {
 // Store is a registry. All methods may be called concurrently; each respects its context and returns one of this package's
 // errors, wrapped, where one fits.
 type Store interface {
-	// Register writes inst under a lease. With claim it replaces whatever record stands there: a process claims once, at its first
-	// registration. Without claim it fails with [ErrSuperseded] when another incarnation holds the record.
-	Register(ctx context.Context, inst Instance, lease time.Duration, claim bool) error
+	// Register writes inst under a lease and gives the registry's version after that. With claim it replaces whatever record stands
+	// there, and inst.ClaimedAt is ignored: a process claims once, at its first registration, and puts the version that it got into
+	// ClaimedAt of its later registrations and beats. Without claim it fails with [ErrSuperseded] when another incarnation holds the
+	// record, unless that one's ClaimedAt is there and lower: so after a loss of data it is the newer process that ends up with the
+	// record, in whichever order the two come back.
+	Register(ctx context.Context, inst Instance, lease time.Duration, claim bool) (version uint64, err error)
 	// Beat renews, reports, prunes and asks, in one command.
 	Beat(ctx context.Context, b Beat) (BeatReply, error)
 	// Deregister removes the record if it still belongs to incarnation; else it fails with [ErrSuperseded]. A record that is not

@@ -257,8 +257,12 @@ func (s *Sidecar) drain() {
 }
 
 func (s *Sidecar) drainApp(ctx context.Context, r *registrar.Registrar) {
-	if err := r.Drain(ctx); err != nil {
-		s.log.Warn("the app was not drained in time", "app", r.Status().App, "error", err)
+	err := r.Drain(ctx)
+	if errors.Is(err, registrar.ErrNotWithdrawn) {
+		s.log.Warn("the app was not withdrawn in time; its lease ends the registration", "app", r.Status().App, "error", err)
+	}
+	if errors.Is(err, registrar.ErrConnectionsCut) {
+		s.log.Warn("peers' connections to the app were cut at the end of drain.timeout", "app", r.Status().App, "error", err)
 	}
 }
 

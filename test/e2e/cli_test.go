@@ -18,7 +18,7 @@ import (
 func runCLI(t *testing.T, env []string, args ...string) (code int, out string) {
 	t.Helper()
 	p := start(t, "flyproxy "+strings.Join(args, " "), env, append([]string{flyproxy}, args...)...)
-	code = p.exit(20 * time.Second)
+	code = p.exit(patience)
 	return code, p.output()
 }
 
@@ -91,7 +91,7 @@ func TestAdminPages(t *testing.T) {
 	redis := redistest.Start(t, redistest.Config{})
 	_, port := startApp(t, "m0", "ams")
 	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://"+redis.Addr(), "FLY_VM_MEMORY_MB=256")
-	sees(t, 1, 20*time.Second, s)
+	sees(t, 1, s)
 	base := "http://" + s.admin()
 	if code, body := get(t, base+"/health"); code != 200 {
 		t.Errorf("/health: %d %s", code, body)
@@ -102,7 +102,7 @@ func TestAdminPages(t *testing.T) {
 		t.Errorf("/ready: %d %s %v", code, body, err)
 	}
 	calls := startLoad(t, 5*time.Millisecond, s)
-	eventually(t, 10*time.Second, "calls are in the metrics", func() bool {
+	eventually(t, "calls are in the metrics", func() bool {
 		_, body := get(t, base+"/metrics")
 		return strings.Contains(body, `flyproxy_calls_total{method="flyproxy.demo.v1.Greeter/Hello",peer_region="ams",service="battle",status="OK"}`)
 	})
@@ -138,7 +138,7 @@ func TestDemo(t *testing.T) {
 		taken = append(taken, "Port "+port+" is taken")
 	}
 	p := start(t, "demo", nil, flyproxy, "demo", "--for", "10s")
-	code := p.exit(60 * time.Second)
+	code := p.exit(2 * patience)
 	out := p.output()
 	if code != 0 {
 		t.Errorf("exit code %d", code)
@@ -154,7 +154,7 @@ func TestDemo(t *testing.T) {
 	// grpcurl, as the demo tells people to use it.
 	p = start(t, "demo", nil, flyproxy, "demo")
 	var target string
-	eventually(t, 30*time.Second, "the demo says how to call it", func() bool {
+	eventually(t, "the demo says how to call it", func() bool {
 		_, after, ok := strings.Cut(p.output(), "grpcurl -plaintext ")
 		target, _, _ = strings.Cut(after, " ")
 		return ok && strings.Contains(after, "call 1")
@@ -174,7 +174,7 @@ func TestDemo(t *testing.T) {
 		}
 	}
 	p.signal(syscall.SIGINT)
-	if code := p.exit(20 * time.Second); code != 0 {
+	if code := p.exit(patience); code != 0 {
 		t.Errorf("Ctrl-C: exit code %d", code)
 	}
 }

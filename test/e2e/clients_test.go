@@ -23,7 +23,7 @@ func TestClientsOfOtherLanguages(t *testing.T) {
 		_, port := startApp(t, id, "ams")
 		all = append(all, startSidecar(t, id, "ams", port, env))
 	}
-	sees(t, 3, 20*time.Second, all...)
+	sees(t, 3, all...)
 
 	clients, err := filepath.Abs("../clients")
 	if err != nil {

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +24,9 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/admin"
 	"github.com/flyproxy/flyproxy/pkg/demo"
 )
+
+// patience bounds every wait. What a test finds out about times it logs and does not judge: they depend on the machine.
+const patience = 30 * time.Second
 
 // flyproxy is the program under test, built once.
 var flyproxy string
@@ -47,7 +52,7 @@ func runAll(m *testing.M) int {
 }
 
 // required tells whether a missing program fails a test instead of skipping it.
-func required() bool { return os.Getenv("CI") != "" || os.Getenv("FLYPROXY_REQUIRE_ALL") != "" }
+func required() bool { return os.Getenv("CI") != "" || os.Getenv("REQUIRE_ALL_TESTS") != "" }
 
 // need ends the test where a program is missing: as a failure where everything is required.
 func need(t testing.TB, what string, ok bool) {
@@ -169,14 +174,14 @@ func tail(s string, n int) string {
 }
 
 // eventually waits until ok holds. It polls, so a time that a test reports is exact to a few milliseconds only.
-func eventually(t testing.TB, within time.Duration, what string, ok func() bool) time.Duration {
+func eventually(t testing.TB, what string, ok func() bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
-		if time.Since(began) > within {
-			t.Fatalf("not within %v: %s", within, what)
+		if time.Since(began) > patience {
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 		<-tick.C
 	}
@@ -226,7 +231,7 @@ func (s *sidecar) admin() string { return fmt.Sprintf("127.0.0.1:%d", s.adminAt)
 
 // status asks for /cluster/status; ok is false while there is no answer.
 func (s *sidecar) status() (st admin.Status, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	st, err := admin.FetchStatus(ctx, s.admin())
 	return st, err == nil
@@ -248,11 +253,10 @@ func (s *sidecar) serving() int {
 }
 
 // sees waits until every one of the sidecars sees n serving instances.
-func sees(t testing.TB, n int, within time.Duration, all ...*sidecar) {
+func sees(t testing.TB, n int, all ...*sidecar) {
 	t.Helper()
-	deadline := time.Now().Add(within)
 	for _, s := range all {
-		eventually(t, time.Until(deadline)+time.Millisecond, fmt.Sprintf("%s sees %d serving instances", s.id, n),
+		eventually(t, fmt.Sprintf("%s sees %d serving instances", s.id, n),
 			func() bool { return s.serving() == n })
 	}
 }
@@ -271,6 +275,27 @@ func dial(t testing.TB, target string) *grpc.ClientConn {
 	}
 	t.Cleanup(func() { _ = cc.Close() })
 	return cc
+}
+
+// get reads a page of the admin listener; code is 0 while there is no answer.
+func get(t testing.TB, url string) (code int, body string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0, err.Error() // the process ended meanwhile
+	}
+	return res.StatusCode, string(b)
 }
 
 // jsonLines decodes what a client printed: one JSON object a line.

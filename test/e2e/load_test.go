@@ -19,13 +19,14 @@ type load struct {
 	calls  atomic.Int64
 	failed atomic.Int64
 
-	// mu guards first and by.
-	mu    sync.Mutex
-	first []string // the first failures, in words
-	by    map[string]int
+	// mu guards what follows.
+	mu      sync.Mutex
+	first   []string // the first failures, in words
+	by      map[string]int
+	slowest time.Duration
 }
 
-// startLoad makes a call every pause through each sidecar. Each call has 5 s.
+// startLoad makes a call every pause through each sidecar.
 func startLoad(t testing.TB, pause time.Duration, through ...*sidecar) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{t: t, cancel: cancel, by: make(map[string]int)}
@@ -49,11 +50,13 @@ func (l *load) run(ctx context.Context, id string, client pb.GreeterClient, paus
 		case <-tick.C:
 		}
 		// The call itself outlives the load's end: what was begun must succeed.
-		callCtx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		began := time.Now()
+		callCtx, cancel := context.WithTimeout(context.Background(), patience)
 		reply, err := client.Hello(callCtx, &pb.HelloRequest{Name: fmt.Sprint(n)})
 		cancel()
 		l.calls.Add(1)
 		l.mu.Lock()
+		l.slowest = max(l.slowest, time.Since(began))
 		if err != nil {
 			l.failed.Add(1)
 			if len(l.first) < 5 {
@@ -66,15 +69,16 @@ func (l *load) run(ctx context.Context, id string, client pb.GreeterClient, paus
 	}
 }
 
-// stop ends the load and gives how many calls were made; failed ones fail the test.
-func (l *load) stop() int64 {
+// stop ends the load and says how many calls were made and how long the slowest took; failed ones fail the test.
+func (l *load) stop() string {
 	l.t.Helper()
 	l.cancel()
 	l.wg.Wait()
-	if n := l.failed.Swap(0); n > 0 {
-		l.mu.Lock()
-		defer l.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.failed.Swap(0)
+	if n > 0 {
 		l.t.Errorf("%d of %d calls failed, first: %q", n, l.calls.Load(), l.first)
 	}
-	return l.calls.Load()
+	return fmt.Sprintf("%d calls, %d failed, the slowest in %v", l.calls.Load(), n, l.slowest.Round(100*time.Microsecond))
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // machine is a network namespace with an fdaa:: address of its own, as a Fly Machine has, and with nothing of it on IPv4.
@@ -80,7 +79,7 @@ func TestAppsWithoutIPv6AreReachedOver6PN(t *testing.T) {
 		want string
 	}{{b, "machine-a"}, {a, "machine-b"}} {
 		var out string
-		eventually(t, 20*time.Second, "the other machine's app answers in "+from.ns, func() bool {
+		eventually(t, "the other machine's app answers in "+from.ns, func() bool {
 			var err error
 			out, err = from.run(app, "call", "localhost:50052", "5")
 			return err == nil && strings.TrimSpace(out) == strings.TrimSpace(strings.Repeat(from.want+"\n", 5))

@@ -37,7 +37,7 @@ func start(t *testing.T, address string) *embedded.Server {
 
 func poll(t *testing.T, cond func() bool, what string) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !cond() {
 		if time.Now().After(deadline) {
 			t.Fatal(what)
@@ -84,7 +84,7 @@ func TestOneHostsAndAnotherTakesOver(t *testing.T) {
 		if reply.Standings[0] != registry.Unknown {
 			t.Errorf("on a new server the standing is %v", reply.Standings)
 		}
-		if err := store.Register(t.Context(), inst, time.Minute, false); err != nil {
+		if _, err := store.Register(t.Context(), inst, time.Minute, false); err != nil {
 			t.Fatal(err)
 		}
 		if c := <-changes; c.Kind != registry.Put {

@@ -25,7 +25,7 @@ func BenchmarkBeatAmong1000(b *testing.B) {
 	beats := make([]registry.Beat, fleet)
 	for i := range beats {
 		inst := instance("echo", fmt.Sprintf("m%04d", i), "one")
-		if err := store.Register(b.Context(), inst, lease, true); err != nil {
+		if _, err := store.Register(b.Context(), inst, lease, true); err != nil {
 			b.Fatal(err)
 		}
 		beats[i] = registry.Beat{Lease: lease, Owned: []registry.Owned{{Key: inst.Key(), Incarnation: "one"}}}
@@ -72,7 +72,7 @@ func BenchmarkSnapshotOf1000(b *testing.B) {
 	}
 	defer store.Close()
 	for i := range 1000 {
-		if err := store.Register(b.Context(), instance("echo", fmt.Sprintf("m%04d", i), "one"), lease, true); err != nil {
+		if _, err := store.Register(b.Context(), instance("echo", fmt.Sprintf("m%04d", i), "one"), lease, true); err != nil {
 			b.Fatal(err)
 		}
 	}

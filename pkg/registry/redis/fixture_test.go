@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -124,32 +125,59 @@ func (f *fixture) raw(field, record string) {
 	f.do("HSET", f.key("instances"), field, record)
 }
 
-func (f *fixture) register(inst registry.Instance, claim bool) {
+func (f *fixture) register(inst registry.Instance, claim bool) (version uint64) {
 	f.t.Helper()
-	if err := f.Register(f.t.Context(), inst, lease, claim); err != nil {
-		f.t.Fatal(err)
+	f.retry(func() (err error) {
+		version, err = f.Register(f.t.Context(), inst, lease, claim)
+		return err
+	})
+	return version
+}
+
+// retry calls do again while Redis takes longer than the short time that some tests give it.
+func (f *fixture) retry(do func() error) {
+	f.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		err := do()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, registry.ErrUnavailable) || time.Now().After(deadline) {
+			f.t.Fatal(err)
+		}
 	}
+}
+
+// registerError is the error of a registration that should fail.
+func (f *fixture) registerError(inst registry.Instance, claim bool) error {
+	f.t.Helper()
+	_, err := f.Register(f.t.Context(), inst, lease, claim)
+	return err
 }
 
 func (f *fixture) beat(owned ...registry.Instance) registry.BeatReply {
 	f.t.Helper()
 	b := registry.Beat{Lease: lease}
 	for _, inst := range owned {
-		b.Owned = append(b.Owned, registry.Owned{Key: inst.Key(), Incarnation: inst.Incarnation})
+		b.Owned = append(b.Owned, registry.Owned{
+			Key: inst.Key(), Incarnation: inst.Incarnation, ClaimedAt: inst.ClaimedAt,
+		})
 	}
-	reply, err := f.Beat(f.t.Context(), b)
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	var reply registry.BeatReply
+	f.retry(func() (err error) {
+		reply, err = f.Beat(f.t.Context(), b)
+		return err
+	})
 	return reply
 }
 
 func (f *fixture) snapshot() registry.Snapshot {
 	f.t.Helper()
-	snap, err := f.Snapshot(f.t.Context())
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	var snap registry.Snapshot
+	f.retry(func() (err error) {
+		snap, err = f.Snapshot(f.t.Context())
+		return err
+	})
 	return snap
 }
 

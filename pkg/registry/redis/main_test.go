@@ -13,7 +13,7 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if code == 0 {
-		if left := leaked(10 * time.Second); left != "" {
+		if left := leaked(patience); left != "" {
 			fmt.Fprintf(os.Stderr, "goroutines that were left behind:\n%s\n", left)
 			code = 1
 		}

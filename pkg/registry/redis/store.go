@@ -13,22 +13,23 @@ import (
 )
 
 // Register implements [registry.Store].
-func (s *Store) Register(ctx context.Context, inst registry.Instance, lease time.Duration, claim bool) error {
-	record, err := s.codec.Encode(inst)
-	if err != nil {
-		return fmt.Errorf("register: %w", err)
-	}
-	if lease < time.Millisecond {
-		return fmt.Errorf("register: lease of %v is too short", lease)
-	}
+func (s *Store) Register(ctx context.Context, inst registry.Instance, lease time.Duration, claim bool) (uint64, error) {
 	claimed := "0"
 	if claim {
-		claimed = "1"
+		claimed, inst.ClaimedAt = "1", 0
+	}
+	record, err := s.codec.Encode(inst)
+	if err != nil {
+		return 0, fmt.Errorf("register: %w", err)
+	}
+	if lease < time.Millisecond {
+		return 0, fmt.Errorf("register: lease of %v is too short", lease)
 	}
 	field := inst.Key().String()
-	reply, err := s.run(ctx, "register", registerScript, field, inst.Incarnation, record, lease.Milliseconds(), claimed)
+	reply, err := s.run(ctx, "register", registerScript,
+		field, inst.Incarnation, record, lease.Milliseconds(), claimed, inst.ClaimedAt)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	return s.outcome("register", field, reply)
 }
@@ -39,21 +40,22 @@ func (s *Store) Deregister(ctx context.Context, key registry.Key, incarnation st
 	if err != nil {
 		return err
 	}
-	return s.outcome("deregister", key.String(), reply)
+	_, err = s.outcome("deregister", key.String(), reply)
+	return err
 }
 
-// outcome reads the reply of the two scripts that change one record.
-func (s *Store) outcome(op, field string, reply []any) error {
+// outcome reads the reply of the two scripts that change one record, and gives the version that it tells.
+func (s *Store) outcome(op, field string, reply []any) (uint64, error) {
 	a := answer{rest: reply}
 	status, version, holder := a.text(), a.version(), a.text()
 	if a.err != nil {
-		return fmt.Errorf("%s: %w", op, a.err)
+		return 0, fmt.Errorf("%s: %w", op, a.err)
 	}
 	s.known.learned(version)
 	if status == "superseded" {
-		return fmt.Errorf("%s: %s: %w: %s", op, field, registry.ErrSuperseded, holder)
+		return 0, fmt.Errorf("%s: %s: %w: %s", op, field, registry.ErrSuperseded, holder)
 	}
-	return nil
+	return version, nil
 }
 
 // Beat implements [registry.Store].
@@ -62,14 +64,14 @@ func (s *Store) Beat(ctx context.Context, b registry.Beat) (registry.BeatReply, 
 		return registry.BeatReply{}, fmt.Errorf("beat: lease of %v is too short", b.Lease)
 	}
 	ask := b.Ask[:min(len(b.Ask), registry.MaxAsk)]
-	args := make([]any, 0, 2+3*len(b.Owned)+len(ask))
+	args := make([]any, 0, 2+4*len(b.Owned)+len(ask))
 	args = append(args, b.Lease.Milliseconds(), len(b.Owned))
 	for _, o := range b.Owned {
 		load, err := json.Marshal(o.Load)
 		if err != nil {
 			return registry.BeatReply{}, fmt.Errorf("beat: load of %s: %w", o.Key, err)
 		}
-		args = append(args, o.Key.String(), o.Incarnation, load)
+		args = append(args, o.Key.String(), o.Incarnation, o.ClaimedAt, load)
 	}
 	for _, k := range ask {
 		args = append(args, k.String())

@@ -121,6 +121,22 @@ func testCancelled(t *testing.T, b backend) {
 	}
 }
 
+// calls is how often each command was called since the server's start, by clients and by scripts.
+func (f *fixture) calls() map[string]int {
+	f.t.Helper()
+	text, _ := f.do("INFO", "commandstats").(string)
+	out := map[string]int{}
+	for line := range strings.Lines(text) {
+		name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
+		if ok {
+			n, _, _ := strings.Cut(rest, ",")
+			calls, _ := strconv.Atoi(n)
+			out[name] += calls
+		}
+	}
+	return out
+}
+
 // testOneCommand counts calls in the server's own statistics, which count what scripts call too.
 func testOneCommand(t *testing.T, b backend) {
 	f := b.open(t)
@@ -128,25 +144,12 @@ func testOneCommand(t *testing.T, b backend) {
 	f.register(inst, true)
 	f.watch()
 	f.beat(inst) // connections and scripts are there now
-	calls := func() map[string]int {
-		text, _ := f.do("INFO", "commandstats").(string)
-		out := map[string]int{}
-		for line := range strings.Lines(text) {
-			name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
-			if ok {
-				n, _, _ := strings.Cut(rest, ",")
-				calls, _ := strconv.Atoi(n)
-				out[name] += calls
-			}
-		}
-		return out
-	}
-	before := calls()
+	before := f.calls()
 	const beats = 20
 	for range beats {
 		f.beat(inst)
 	}
-	after := calls()
+	after := f.calls()
 	if got := after["evalsha"] - before["evalsha"]; got != beats {
 		t.Errorf("%d evalsha for %d beats", got, beats)
 	}

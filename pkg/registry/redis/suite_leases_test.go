@@ -41,24 +41,6 @@ func testStandings(t *testing.T, b backend) {
 	}
 }
 
-func testClaim(t *testing.T, b backend) {
-	f := b.open(t)
-	first, second := instance("echo", "m1", "one"), instance("echo", "m1", "two")
-	f.register(first, false) // nobody stands there
-	f.register(second, true)
-	err := f.Register(t.Context(), first, lease, false)
-	if !errors.Is(err, registry.ErrSuperseded) || !strings.Contains(err.Error(), "two") {
-		t.Errorf("register of the old one: %v", err)
-	}
-	changed := second
-	changed.State = registry.Draining
-	f.register(changed, false)
-	snap := f.snapshot()
-	if len(snap.Instances) != 1 || snap.Instances[0].Incarnation != "two" || snap.Instances[0].State != registry.Draining {
-		t.Errorf("there stands %+v", snap.Instances)
-	}
-}
-
 func testDeregister(t *testing.T, b backend) {
 	f := b.open(t)
 	first, second := instance("echo", "m1", "one"), instance("echo", "m1", "two")

@@ -13,6 +13,7 @@ func runStoreSuite(t *testing.T, b backend) {
 		{"RecordComesBackAsItWas", testRecordComesBack},
 		{"BeatTellsStandings", testStandings},
 		{"OnlyAClaimReplacesAnotherIncarnation", testClaim},
+		{"ClaimsAreRanked", testClaimRank},
 		{"OldIncarnationCannotRemove", testDeregister},
 		{"IdenticalRecordIsSilent", testIdentical},
 		{"VersionIsRedisTimeAndGrows", testVersion},
@@ -48,6 +49,7 @@ func runStoreSuite(t *testing.T, b backend) {
 	if b.real {
 		t.Run("OneCommandABeat", func(t *testing.T) { testOneCommand(t, b) })
 	}
-	// Last, because it takes everybody's data.
+	// Last, because they take everybody's data.
 	t.Run("FlushAll", func(t *testing.T) { testFlushAll(t, b) })
+	t.Run("SupersededAfterLossGivesWayToTheNewer", func(t *testing.T) { testSupersededAfterLoss(t, b) })
 }

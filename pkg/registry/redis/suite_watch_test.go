@@ -125,7 +125,7 @@ func testLargeRecord(t *testing.T, b backend) {
 	}
 	f.expect("echo/m1")
 	inst.Labels["big"] = strings.Repeat("x", registry.DefaultMaxRecordBytes)
-	if err := f.Register(t.Context(), inst, lease, false); !errors.Is(err, registry.ErrTooLarge) {
+	if err := f.registerError(inst, false); !errors.Is(err, registry.ErrTooLarge) {
 		t.Errorf("a record over the limit was taken: %v", err)
 	}
 }

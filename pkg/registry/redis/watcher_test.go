@@ -47,23 +47,18 @@ func (w *watcher) end() {
 		if !errors.Is(w.err, context.Canceled) {
 			w.t.Errorf("watch ended with %v", w.err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		w.t.Error("watch did not end with its context")
 	}
 }
 
 func (w *watcher) next() registry.Change {
 	w.t.Helper()
-	return w.within(10 * time.Second)
-}
-
-func (w *watcher) within(d time.Duration) registry.Change {
-	w.t.Helper()
 	select {
 	case c := <-w.changes:
 		return c
-	case <-time.After(d):
-		w.t.Fatalf("no change within %v", d)
+	case <-time.After(patience):
+		w.t.Fatalf("no change within %v", patience)
 		return registry.Change{}
 	}
 }

@@ -21,10 +21,10 @@ func (j *judged) Fatal(args ...any) { j.verdict = "fail: " + fmt.Sprint(args...)
 func TestMissingServerSkipsOnlyWhereThatIsAllowed(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	for _, c := range []struct{ ci, all, want string }{
-		{"", "", "skip"}, {"true", "", "fail"}, {"", "1", "fail"}, {"false", "0", "skip"},
+		{"", "", "skip"}, {"true", "", "fail"}, {"1", "", "fail"}, {"", "1", "fail"}, {"", "0", "skip"},
 	} {
 		t.Setenv("CI", c.ci)
-		t.Setenv("FLYPROXY_REQUIRE_ALL", c.all)
+		t.Setenv("REQUIRE_ALL_TESTS", c.all)
 		for name, start := range map[string]func(testing.TB){
 			"server":   func(t testing.TB) { redistest.Start(t, redistest.Config{}) },
 			"cluster":  func(t testing.TB) { redistest.StartCluster(t, redistest.ClusterConfig{}) },
@@ -35,7 +35,7 @@ func TestMissingServerSkipsOnlyWhereThatIsAllowed(t *testing.T) {
 			go func() { defer close(ended); start(j) }()
 			<-ended
 			if !strings.HasPrefix(j.verdict, c.want) || !strings.Contains(j.verdict, "redis-server") {
-				t.Errorf("%s with CI=%q FLYPROXY_REQUIRE_ALL=%q: %q, want %s", name, c.ci, c.all, j.verdict, c.want)
+				t.Errorf("%s with CI=%q REQUIRE_ALL_TESTS=%q: %q, want %s", name, c.ci, c.all, j.verdict, c.want)
 			}
 		}
 	}

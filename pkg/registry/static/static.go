@@ -57,8 +57,11 @@ func New(codec *registry.Codec, instances []registry.Instance) (*Store, error) {
 }
 
 // Register implements [registry.Store]. It accepts everything and keeps nothing.
-func (s *Store) Register(ctx context.Context, _ registry.Instance, _ time.Duration, _ bool) error {
-	return ctx.Err()
+func (s *Store) Register(ctx context.Context, _ registry.Instance, _ time.Duration, _ bool) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	return version, nil
 }
 
 // Beat implements [registry.Store]. Whoever beats is current; loads are not known.

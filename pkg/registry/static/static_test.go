@@ -77,7 +77,8 @@ func TestRegistrationIsAcceptedAndUnseen(t *testing.T) {
 		t.Fatal(err)
 	}
 	inst := registry.Instance{Service: "echo", ID: "me", Incarnation: "one"}
-	if err := s.Register(t.Context(), inst, time.Second, true); err != nil {
+	version, err := s.Register(t.Context(), inst, time.Second, true)
+	if err != nil {
 		t.Error(err)
 	}
 	owned := registry.Owned{Key: inst.Key(), Incarnation: "one"}
@@ -86,7 +87,7 @@ func TestRegistrationIsAcceptedAndUnseen(t *testing.T) {
 		t.Errorf("beat gave %+v, %v", reply, err)
 	}
 	snap, err := s.Snapshot(t.Context())
-	if err != nil || len(snap.Instances) != 3 || snap.Version != reply.Version {
+	if err != nil || len(snap.Instances) != 3 || snap.Version != reply.Version || version != reply.Version {
 		t.Errorf("snapshot %+v, %v", snap, err)
 	}
 	if err := s.Deregister(t.Context(), inst.Key(), "one"); err != nil {
@@ -107,11 +108,12 @@ func TestEndedContextIsRespected(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	_, register := s.Register(ctx, registry.Instance{}, 0, true)
 	_, beat := s.Beat(ctx, registry.Beat{})
 	_, snapshot := s.Snapshot(ctx)
 	_, loads := s.Loads(ctx)
 	for op, err := range map[string]error{
-		"register": s.Register(ctx, registry.Instance{}, 0, true), "deregister": s.Deregister(ctx, registry.Key{}, ""),
+		"register": register, "deregister": s.Deregister(ctx, registry.Key{}, ""),
 		"beat": beat, "snapshot": snapshot, "loads": loads,
 	} {
 		if !errors.Is(err, context.Canceled) {

@@ -1,4 +1,5 @@
--- ARGV: lease in ms, number of owned, then field, incarnation, load for each, then the fields whose loads are asked for.
+-- ARGV: lease in ms, number of owned, then field, incarnation, version of its claim, load for each, then the fields whose loads
+-- are asked for.
 -- Reply: {version, now in ms, renewed (1 or 0), pruned, {a standing for each owned}, {a load for each asked, '' for none}}.
 local wrong = wrong_type()
 if wrong then
@@ -10,23 +11,23 @@ local expiry = text(now + lease)
 -- The script's own instances come first: a sidecar whose lease ran out while it was paused must not prune itself.
 local fields, standings = {}, {}
 for i = 1, owned do
-  fields[i] = ARGV[3 * i]
+  fields[i] = ARGV[4 * i - 1]
 end
 if owned > 0 then
   local records = redis.call('HMGET', INSTANCES, unpack(fields))
   local leases, loads = {}, {}
   for i = 1, owned do
-    local holder = incarnation_of(records[i])
+    local holder, since = holder_of(records[i])
     if not holder then
       standings[i] = 'unknown'
-    elseif holder ~= ARGV[3 * i + 1] then
-      standings[i] = 'superseded'
+    elseif holder ~= ARGV[4 * i] then
+      standings[i] = gives_way(tonumber(ARGV[4 * i + 1]), since) and 'superseded' or 'unknown'
     else
       standings[i] = 'current'
       leases[#leases + 1] = expiry
       leases[#leases + 1] = fields[i]
       loads[#loads + 1] = fields[i]
-      loads[#loads + 1] = text(now) .. '|' .. ARGV[3 * i + 2]
+      loads[#loads + 1] = text(now) .. '|' .. ARGV[4 * i + 2]
     end
   end
   if #leases > 0 then
@@ -94,9 +95,9 @@ else
 end
 
 local asked = {}
-if #ARGV > 2 + 3 * owned then
+if #ARGV > 2 + 4 * owned then
   local wanted = {}
-  for i = 3 + 3 * owned, #ARGV do
+  for i = 3 + 4 * owned, #ARGV do
     wanted[#wanted + 1] = ARGV[i]
   end
   local found = redis.call('HMGET', LOAD, unpack(wanted))

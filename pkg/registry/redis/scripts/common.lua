@@ -44,16 +44,24 @@ local function current_version()
   return math.floor(version)
 end
 
--- Incarnation in a record, or nil where there is no record or none that can be read.
-local function incarnation_of(record)
+-- Incarnation in a record and when it claimed: nil where there is no record or none that can be read, and nil for the time in the
+-- record that the claim itself wrote.
+local function holder_of(record)
   if not record or #record > MAX_DECODE then
-    return nil
+    return nil, nil
   end
   local fine, decoded = pcall(cjson.decode, record)
   if fine and type(decoded) == 'table' and type(decoded.incarnation) == 'string' and decoded.incarnation ~= '' then
-    return decoded.incarnation
+    return decoded.incarnation, type(decoded.claimed_at) == 'number' and decoded.claimed_at or nil
   end
-  return nil
+  return nil, nil
+end
+
+-- Tells whether somebody who claimed at the given time (0 for never) must leave the record to another incarnation that holds it. A
+-- holder that claimed earlier was superseded once and came back when the data were lost: it gives way again. The times are versions
+-- of the registry, so it is this clock that orders them, not those of the Machines.
+local function gives_way(claimed_at, holder_claimed_at)
+  return not holder_claimed_at or claimed_at <= holder_claimed_at
 end
 
 -- Gives the registry its next version and tells the watchers. The version never comes back to one that was used before: after a

@@ -9,7 +9,7 @@ local standing = redis.call('HGET', INSTANCES, field)
 if not standing then
   return {'absent', text(current_version()), ''}
 end
-local holder = incarnation_of(standing)
+local holder = holder_of(standing)
 if holder and holder ~= incarnation then
   return {'superseded', text(current_version()), holder}
 end

@@ -11,18 +11,28 @@ if type(tried) == 'table' and tried.err and string.find(tried.err, 'READONLY', 1
   return redis.error_reply('READONLY this is a replica, flyproxy reads from the primary only')
 end
 
+-- A record is measured before it is read: HGETALL would copy one of 10 MB, and hold up Redis for 30 ms, at each watcher's snapshot.
+-- That makes a snapshot of usual records a fifth slower.
 local limit = tonumber(ARGV[1])
-local all = redis.call('HGETALL', INSTANCES)
-local kept, left_out, names = {}, 0, {}
-for i = 1, #all, 2 do
-  if #all[i] <= limit and #all[i + 1] <= limit then
-    kept[#kept + 1] = all[i]
-    kept[#kept + 1] = all[i + 1]
+local fields = redis.call('HKEYS', INSTANCES)
+local fitting, left_out, names = {}, 0, {}
+for i = 1, #fields do
+  if #fields[i] <= limit and redis.call('HSTRLEN', INSTANCES, fields[i]) <= limit then
+    fitting[#fitting + 1] = fields[i]
   else
     left_out = left_out + 1
     if #names < 32 then
-      names[#names + 1] = string.sub(all[i], 1, 256)
+      names[#names + 1] = string.sub(fields[i], 1, 256)
     end
+  end
+end
+local kept = {}
+for first = 1, #fitting, 500 do
+  local last = math.min(first + 499, #fitting)
+  local records = redis.call('HMGET', INSTANCES, unpack(fitting, first, last))
+  for i = first, last do
+    kept[#kept + 1] = fitting[i]
+    kept[#kept + 1] = records[i - first + 1]
   end
 end
 return {text(current_version()), kept, left_out, names}

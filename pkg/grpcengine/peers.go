@@ -103,8 +103,11 @@ func (pe *peer) choose(a *attempt) (*link, todo, verdict) {
 	if l := pe.in(connectivity.TransientFailure); l != nil && full == nil {
 		return nil, nothing, pe.failed(a, l)
 	}
-	if a.connects++; a.connects > maxConnects {
-		return nil, nothing, refused
+	// Beside one that is only full, a new connection that goes to an older call says nothing against the peer.
+	if full == nil {
+		if a.connects++; a.connects > maxConnects {
+			return nil, nothing, refused
+		}
 	}
 	if l := pe.in(connectivity.Idle); l != nil {
 		l.state = connectivity.Connecting

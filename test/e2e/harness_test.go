@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,19 +68,22 @@ func need(t testing.TB, what string, ok bool) {
 	}
 }
 
-// freePort gives a port that was free a moment ago on every loopback address.
+// freePort gives a port that was free a moment ago on every loopback address. It lies below those that the system gives to
+// outgoing connections, or one of these could take it before the program that it is meant for.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 50 {
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range 500 {
+		port := 12000 + rand.IntN(20000)
+		free := true
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			lis, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+			if err != nil {
+				free = false
+				break
+			}
+			_ = lis.Close()
 		}
-		port := lis.Addr().(*net.TCPAddr).Port
-		six, err := net.Listen("tcp", fmt.Sprintf("[::1]:%d", port))
-		_ = lis.Close()
-		if err == nil {
-			_ = six.Close()
+		if free {
 			return port
 		}
 	}

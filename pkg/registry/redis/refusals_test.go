@@ -66,17 +66,12 @@ func TestCredentials(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	mute, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer mute.Close()
-	for name, addr := range map[string]string{"refused": closed.Addr().String(), "mute": mute.Addr().String(), "no such name": "redis.invalid:6379"} {
+	for name, addr := range map[string]string{"refused": redistest.Refusing(t), "mute": mute.Addr().String(), "no such name": "redis.invalid:6379"} {
 		for _, mode := range []redis.Mode{redis.Standalone, redis.Sentinel, redis.Cluster} {
 			t.Run(name+"/"+string(mode), func(t *testing.T) {
 				t.Parallel()

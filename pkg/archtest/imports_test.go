@@ -38,7 +38,7 @@ var rules = []rule{
 	// The data plane.
 	{dir: routing, may: []string{contract}, stdlib: true},
 	{dir: "pkg/grpcengine", may: []string{routing, contract, telemetry}},
-	{dir: "pkg/relay", may: []string{routing, contract, telemetry}},
+	{dir: "pkg/relay", may: []string{routing, contract, telemetry, "pkg/relay/hpack"}},
 	// The control plane.
 	{dir: "pkg/discovery", may: []string{contract, telemetry}, stdlib: true},
 	{dir: "pkg/registrar", may: []string{contract, telemetry}},

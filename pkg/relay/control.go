@@ -1,0 +1,191 @@
+package relay
+
+import "encoding/binary"
+
+// applySettings takes the other side's SETTINGS. They are in force from here on, and the ACK stands in order with what is sent
+// under them (RFC 9113 §6.5.3).
+func (c *conn) applySettings(f *frame) error {
+	switch {
+	case f.stream != 0:
+		return connError{codeProtocol, "SETTINGS on a stream"}
+	case f.has(flagAck) && len(f.payload) != 0, len(f.payload)%6 != 0:
+		return connError{codeFrameSize, "SETTINGS of a wrong length"}
+	case f.has(flagAck):
+		return nil
+	}
+	c.mu.Lock()
+	err := c.applyAll(f.payload)
+	if err == nil {
+		c.out = appendFrameHeader(c.out, 0, frameSettings, flagAck, 0)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	c.touch(c)
+	if !c.greeted {
+		c.greeted = true
+		if c.link != nil {
+			c.link.opened()
+		}
+	} else if c.link != nil {
+		c.link.limitChanged(c)
+	}
+	return nil
+}
+
+// applyAll applies every setting. The caller holds mu.
+func (c *conn) applyAll(p []byte) error {
+	for ; len(p) > 0; p = p[6:] {
+		id, v := binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])
+		switch id {
+		case settingHeaderTableSize:
+			c.enc.SetMaxTableSize(v)
+		case settingEnablePush:
+			if v > 1 {
+				return connError{codeProtocol, "SETTINGS_ENABLE_PUSH is neither 0 nor 1"}
+			}
+		case settingMaxConcurrentStreams:
+			c.settings.maxStreams = v
+		case settingInitialWindowSize:
+			if v > maxWindow {
+				return connError{codeFlowControl, "SETTINGS_INITIAL_WINDOW_SIZE too large"}
+			}
+			if err := c.resizeWindows(int64(v) - c.settings.initialWindow); err != nil {
+				return err
+			}
+			c.settings.initialWindow = int64(v)
+		case settingMaxFrameSize:
+			if v < minMaxFrameSize || v > maxMaxFrameSize {
+				return connError{codeProtocol, "SETTINGS_MAX_FRAME_SIZE out of range"}
+			}
+			// Larger frames than the least everybody takes gain little and let one stream hold the connection for longer.
+			c.settings.maxFrame = minMaxFrameSize
+		}
+	}
+	return nil
+}
+
+// resizeWindows changes all streams' send windows (RFC 9113 §6.9.2). The caller holds mu.
+func (c *conn) resizeWindows(by int64) error {
+	for _, h := range c.streams {
+		if h.window += by; h.window > maxWindow {
+			return connError{codeFlowControl, "a window grew too large by SETTINGS"}
+		}
+	}
+	if by > 0 {
+		for _, h := range c.streams {
+			h.resume()
+		}
+	}
+	return nil
+}
+
+func (c *conn) windowUpdate(f *frame) error {
+	if len(f.payload) != 4 {
+		return connError{codeFrameSize, "WINDOW_UPDATE of a wrong length"}
+	}
+	n := int64(binary.BigEndian.Uint32(f.payload) & maxWindow)
+	if f.stream != 0 && c.idle(f.stream) {
+		return connError{codeProtocol, "WINDOW_UPDATE on an idle stream"}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.touch(c)
+	if f.stream == 0 {
+		if n == 0 {
+			return connError{codeProtocol, "WINDOW_UPDATE of 0 on the connection"}
+		}
+		if c.sendWindow += n; c.sendWindow > maxWindow {
+			return connError{codeFlowControl, "the connection's window grew too large"}
+		}
+		c.resumeBlocked()
+		return nil
+	}
+	h := c.streams[f.stream]
+	switch {
+	case h == nil: // it ended a moment ago
+		return nil
+	case n == 0:
+		return streamError{f.stream, codeProtocol, "WINDOW_UPDATE of 0"}
+	case h.window+n > maxWindow:
+		return streamError{f.stream, codeFlowControl, "the stream's window grew too large"}
+	}
+	h.window += n
+	h.resume()
+	return nil
+}
+
+// resumeBlocked lets those that wait for the connection's window go on, in turn. The caller holds mu.
+func (c *conn) resumeBlocked() {
+	waiting := c.blocked
+	c.blocked = nil
+	for i, h := range waiting {
+		if c.sendWindow <= 0 {
+			c.blocked = append(c.blocked, waiting[i:]...)
+			return
+		}
+		h.queued = false
+		h.resume()
+		if len(h.pending) > 0 {
+			h.enqueue()
+		}
+	}
+}
+
+func (c *conn) ping(f *frame) error {
+	switch {
+	case f.stream != 0:
+		return connError{codeProtocol, "PING on a stream"}
+	case len(f.payload) != 8:
+		return connError{codeFrameSize, "PING of a wrong length"}
+	case f.has(flagAck):
+		return nil
+	}
+	c.mu.Lock()
+	c.out = append(appendFrameHeader(c.out, 8, framePing, flagAck, 0), f.payload...)
+	c.mu.Unlock()
+	c.touch(c)
+	return nil
+}
+
+func (c *conn) priority(f *frame) error {
+	switch {
+	case f.stream == 0:
+		return connError{codeProtocol, "PRIORITY without a stream"}
+	case len(f.payload) != 5:
+		return streamError{f.stream, codeFrameSize, "PRIORITY of a wrong length"}
+	case binary.BigEndian.Uint32(f.payload)&maxWindow == f.stream:
+		return streamError{f.stream, codeProtocol, "a stream depends on itself"}
+	}
+	return nil
+}
+
+func (c *conn) goAway(f *frame) error {
+	switch {
+	case f.stream != 0:
+		return connError{codeProtocol, "GOAWAY on a stream"}
+	case len(f.payload) < 8:
+		return connError{codeFrameSize, "GOAWAY too short"}
+	case c.link == nil:
+		return nil // a client says that it makes no more calls; what is open goes on
+	}
+	c.link.goAway(binary.BigEndian.Uint32(f.payload) & maxWindow)
+	return nil
+}
+
+// creditConn returns connection credit for n octets on receipt, in batches.
+func (c *conn) creditConn(n int) error {
+	if c.recvWindow -= int64(n); c.recvWindow < 0 {
+		return connError{codeFlowControl, "more DATA than the connection's window allows"}
+	}
+	if c.owed += uint32(n); c.owed >= recvConnWindow/4 {
+		c.mu.Lock()
+		c.out = appendWindowUpdate(c.out, 0, c.owed)
+		c.mu.Unlock()
+		c.recvWindow += int64(c.owed)
+		c.owed = 0
+		c.touch(c)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package hpack
+
+import "golang.org/x/net/http2/hpack"
+
+// Encoder encodes the header blocks of one direction of a connection.
+type Encoder struct {
+	table table
+	// pairs and names say where in the dynamic table a field, or a name, was last put: the entry's number.
+	pairs map[pair]uint64
+	names map[string]uint64
+	// announce is the size to be announced with the next block; -1 for none. With emptied, 0 is announced before it.
+	announce int
+	emptied  bool
+}
+
+type pair struct{ name, value string }
+
+// NewEncoder makes an encoder for a peer that has not yet sent its SETTINGS.
+func NewEncoder() *Encoder {
+	return &Encoder{
+		table: table{limit: DefaultTableSize}, pairs: make(map[pair]uint64), names: make(map[string]uint64), announce: -1,
+	}
+}
+
+// maxTableSize bounds our own side of what a peer allows: a larger table finds hardly more and costs memory per connection.
+const maxTableSize = DefaultTableSize
+
+// SetMaxTableSize takes the peer's SETTINGS_HEADER_TABLE_SIZE.
+func (e *Encoder) SetMaxTableSize(n uint32) {
+	size := int(min(n, maxTableSize))
+	// Between two blocks the smallest size and the last one must both be announced (RFC 7541 §4.2) if the table had shrunk below
+	// the last. golang.org/x/net, and so every grpc-go peer, takes the second of two only on an empty table, so we empty it.
+	if e.announce >= 0 && e.announce < size {
+		e.table.evict(0)
+		e.emptied = true
+	}
+	e.announce = size
+	e.table.resize(size)
+	e.forget()
+}
+
+// Begin begins a block: what the peer must know first is appended to dst.
+func (e *Encoder) Begin(dst []byte) []byte {
+	if e.announce < 0 {
+		return dst
+	}
+	if e.emptied {
+		dst = appendInteger(dst, 0x20, 5, 0)
+	}
+	dst = appendInteger(dst, 0x20, 5, uint64(e.announce))
+	e.announce, e.emptied = -1, false
+	return dst
+}
+
+// Append appends one field to a block.
+func (e *Encoder) Append(dst []byte, f Field) []byte {
+	if f.How == Never {
+		return e.literal(dst, f, 0x10, 4)
+	}
+	if i := staticPair(f.Name, f.Value); i > 0 {
+		return appendInteger(dst, 0x80, 7, uint64(i))
+	}
+	if f.How == Plain || f.Size() > e.table.limit/2 {
+		return e.literal(dst, f, 0, 4)
+	}
+	if i := e.index(e.pairs[pair{f.Name, f.Value}]); i > 0 {
+		return appendInteger(dst, 0x80, 7, uint64(i))
+	}
+	dst = e.literal(dst, f, 0x40, 6)
+	kept := Field{Name: clone(f.Name), Value: clone(f.Value)}
+	if e.table.add(kept) {
+		e.pairs[pair{kept.Name, kept.Value}] = e.table.added
+		e.names[kept.Name] = e.table.added
+		e.forget()
+	}
+	return dst
+}
+
+func clone(s string) string { return string(append([]byte(nil), s...)) }
+
+// index gives the index of the entry with that number, 0 when it has left the table.
+func (e *Encoder) index(number uint64) int {
+	if number == 0 || e.table.added-number >= uint64(e.table.count) {
+		return 0
+	}
+	return len(static) + int(e.table.added-number)
+}
+
+// forget clears the maps of what has left the table, once that is the most of them.
+func (e *Encoder) forget() {
+	if len(e.pairs) <= 2*e.table.count+32 {
+		return
+	}
+	for k, n := range e.pairs {
+		if e.index(n) == 0 {
+			delete(e.pairs, k)
+		}
+	}
+	for k, n := range e.names {
+		if e.index(n) == 0 {
+			delete(e.names, k)
+		}
+	}
+}
+
+// literal appends a field whose value is written out.
+func (e *Encoder) literal(dst []byte, f Field, first byte, prefix uint8) []byte {
+	i := staticName(f.Name)
+	if i == 0 {
+		i = e.index(e.names[f.Name])
+	}
+	dst = appendInteger(dst, first, prefix, uint64(i))
+	if i == 0 {
+		dst = appendText(dst, f.Name)
+	}
+	return appendText(dst, f.Value)
+}
+
+// appendText appends a string, in Huffman code where that is shorter.
+func appendText(dst []byte, s string) []byte {
+	if n := hpack.HuffmanEncodeLength(s); n < uint64(len(s)) {
+		return hpack.AppendHuffmanString(appendInteger(dst, 0x80, 7, n), s)
+	}
+	return append(appendInteger(dst, 0, 7, uint64(len(s))), s...)
+}
+
+var staticNames, staticPairs = indexStatic()
+
+func indexStatic() (map[string]int, map[pair]int) {
+	names, pairs := make(map[string]int), make(map[pair]int)
+	for i := len(static) - 1; i > 0; i-- {
+		names[static[i].Name] = i
+		if static[i].Value != "" {
+			pairs[pair{static[i].Name, static[i].Value}] = i
+		}
+	}
+	return names, pairs
+}
+
+func staticName(name string) int { return staticNames[name] }
+
+// staticPair looks only where the static table has values: at the pseudo-headers and accept-encoding.
+func staticPair(name, value string) int {
+	if len(name) == 0 || name[0] != ':' && name != "accept-encoding" {
+		return 0
+	}
+	return staticPairs[pair{name, value}]
+}

@@ -1,0 +1,101 @@
+package relay
+
+import (
+	"context"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+
+	"github.com/flyproxy/flyproxy/pkg/routing"
+)
+
+// Register lets f put services on a gRPC server inside of this process, which the relay reaches like one more peer, over a socket
+// pair. Call it before Serve, once.
+func (e *Engine) Register(f func(grpc.ServiceRegistrar)) {
+	f(e.server)
+	for name := range e.server.GetServiceInfo() {
+		e.names[name] = struct{}{}
+	}
+	lis := &pairListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	e.own = &peer{e: e, dial: lis.dial}
+	e.tasks.Add(1)
+	go e.serveOwn(lis)
+}
+
+func (e *Engine) serveOwn(lis *pairListener) {
+	defer e.tasks.Done()
+	_ = e.server.Serve(lis) // it ends with Close
+}
+
+// isOwn tells whether the sidecar itself answers a method.
+func (e *Engine) isOwn(method string) bool {
+	if len(e.names) == 0 || len(method) == 0 {
+		return false
+	}
+	name, _, _ := strings.Cut(method[1:], "/")
+	_, own := e.names[name]
+	return own
+}
+
+// takeOwn gives a call to the sidecar's own services.
+func (s *stream) takeOwn(c *conn) {
+	if !s.e.own.take(s, c) {
+		s.fail(c, statusUnavailable, "the sidecar is ending")
+		s.finish(routing.Canceled, statusUnavailable)
+	}
+}
+
+// pairListener accepts one end of each socket pair that dial makes.
+type pairListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pairListener) dial(ctx context.Context) (net.Conn, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		unix.CloseOnExec(fd)
+		f := os.NewFile(uintptr(fd), "own services")
+		ends[i], err = net.FileConn(f)
+		_ = f.Close() // FileConn has made a copy
+		if err != nil {
+			return nil, err
+		}
+	}
+	select {
+	case l.conns <- ends[1]:
+		return ends[0], nil
+	case <-l.closed:
+		err = net.ErrClosed
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	_ = ends[0].Close()
+	_ = ends[1].Close()
+	return nil, err
+}
+
+func (l *pairListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pairListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pairListener) Addr() net.Addr { return &net.UnixAddr{Name: "own services", Net: "unix"} }

@@ -1,0 +1,149 @@
+package relay
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/flyproxy/flyproxy/pkg/relay/hpack"
+)
+
+// data handles a DATA frame.
+func (c *conn) data(f *frame) error {
+	if f.stream == 0 {
+		return connError{codeProtocol, "DATA without a stream"}
+	}
+	if c.idle(f.stream) {
+		return connError{codeProtocol, "DATA on an idle stream"}
+	}
+	if err := c.creditConn(len(f.payload)); err != nil {
+		return err
+	}
+	payload, ok := f.unpad()
+	if !ok {
+		return connError{codeProtocol, "padding longer than its frame"}
+	}
+	c.mu.Lock()
+	h := c.streams[f.stream]
+	if h == nil {
+		c.mu.Unlock()
+		return nil // under way when the stream was reset
+	}
+	if h.recvEnd {
+		c.mu.Unlock()
+		return streamError{f.stream, codeStreamClosed, "DATA after END_STREAM"}
+	}
+	if h.recvWindow -= int64(len(f.payload)); h.recvWindow < 0 {
+		c.mu.Unlock()
+		return streamError{f.stream, codeFlowControl, "more DATA than the stream's window allows"}
+	}
+	c.mu.Unlock()
+	// Padding goes no further, so its credit is returned at once.
+	if pad := len(f.payload) - len(payload); pad > 0 && h.returnCredit(uint32(pad)) {
+		c.touch(c)
+	}
+	return h.s.data(c, h, payload, f.has(flagEndStream))
+}
+
+// headers begins a header block.
+func (c *conn) headers(f *frame) error {
+	if f.stream == 0 {
+		return connError{codeProtocol, "HEADERS without a stream"}
+	}
+	if c.link == nil && f.stream%2 == 0 {
+		return connError{codeProtocol, "HEADERS on an even stream"}
+	}
+	if c.link != nil && c.idle(f.stream) {
+		return connError{codeProtocol, "HEADERS on an idle stream"}
+	}
+	p, ok := f.unpad()
+	if !ok {
+		return connError{codeProtocol, "padding longer than its frame"}
+	}
+	if f.has(flagPriority) {
+		if len(p) < 5 {
+			return connError{codeFrameSize, "HEADERS too short for a priority"}
+		}
+		if binary.BigEndian.Uint32(p)&maxWindow == f.stream {
+			// The block must be decoded all the same, or the tables are out of step.
+			c.fields, _ = c.dec.Decode(c.fields[:0], p[5:])
+			return streamError{f.stream, codeProtocol, "a stream depends on itself"}
+		}
+		p = p[5:]
+	}
+	if f.has(flagEndHeaders) {
+		return c.decoded(f.stream, f.flags, p)
+	}
+	c.block = blockState{stream: f.stream, flags: f.flags, buf: append(c.block.buf[:0], p...), frames: 1}
+	return nil
+}
+
+func (c *conn) continuation(f *frame) error {
+	if c.block.stream == 0 {
+		return connError{codeProtocol, "CONTINUATION without HEADERS"}
+	}
+	c.block.frames++
+	c.block.buf = append(c.block.buf, f.payload...)
+	// HPACK makes blocks smaller, hardly ever larger, so a block over the limit is over it decoded too.
+	if c.block.frames > maxBlockFrames || len(c.block.buf) > int(c.e.cfg.MaxHeaderBytes) {
+		return connError{codeEnhanceYourCalm, "header block too long"}
+	}
+	if !f.has(flagEndHeaders) {
+		return nil
+	}
+	b := c.block
+	c.block.stream = 0
+	return c.decoded(b.stream, b.flags, b.buf)
+}
+
+// decoded handles a whole header block.
+func (c *conn) decoded(id uint32, flags byte, block []byte) error {
+	var err error
+	c.fields, err = c.dec.Decode(c.fields[:0], block)
+	tooLarge := errors.Is(err, hpack.ErrTooLarge)
+	if err != nil && !tooLarge {
+		return connError{codeCompression, err.Error()}
+	}
+	end := flags&flagEndStream != 0
+	if c.link != nil {
+		return c.responseHeaders(id, end, tooLarge)
+	}
+	return c.requestHeaders(id, end, tooLarge)
+}
+
+func (c *conn) rst(f *frame) error {
+	switch {
+	case f.stream == 0:
+		return connError{codeProtocol, "RST_STREAM without a stream"}
+	case len(f.payload) != 4:
+		return connError{codeFrameSize, "RST_STREAM of a wrong length"}
+	case c.idle(f.stream):
+		return connError{codeProtocol, "RST_STREAM on an idle stream"}
+	}
+	code := errCode(binary.BigEndian.Uint32(f.payload))
+	c.mu.Lock()
+	h := c.streams[f.stream]
+	if h != nil {
+		h.forget()
+	}
+	c.mu.Unlock()
+	if h != nil {
+		h.s.wasReset(c, h, code)
+	}
+	return nil
+}
+
+// resetBySelf ends a stream for something that the other side did wrong on it.
+func (c *conn) resetBySelf(err streamError) {
+	c.mu.Lock()
+	h := c.streams[err.stream]
+	if h != nil {
+		h.reset(err.code)
+	} else {
+		c.out = appendRST(c.out, err.stream, err.code)
+	}
+	c.mu.Unlock()
+	c.touch(c)
+	if h != nil {
+		h.s.broken(c, h, err)
+	}
+}

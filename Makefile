@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # One run of the whole suite, with the race detector, stays under this.
 TEST_TIMEOUT ?= 12m
 
-.PHONY: help build demo test setup lint vet fmt-check staticcheck generated unit generate clean
+.PHONY: help build demo test setup lint vet fmt-check staticcheck generated unit generate bench bench-short clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,5 +46,12 @@ unit: ## the tests themselves; import direction is one of them (pkg/archtest)
 generate: ## write the generated code anew from proto/
 	go run ./tools/genproto
 
+bench: ## install the other proxies, compare flyproxy with them (about 40 minutes), write docs/benchmarks.md
+	bench/install.sh
+	go run ./bench
+
+bench-short: ## every cell of the benchmark once, with tiny counts: fails on broken runs, never on times
+	go run ./bench -short
+
 clean: ## remove what was built and installed into this folder
-	rm -rf bin dist test/clients/node/node_modules test/clients/python/.venv
+	rm -rf bin dist test/clients/node/node_modules test/clients/python/.venv bench/.venv

@@ -64,9 +64,7 @@ func TestParseStatWithAnyName(t *testing.T) {
 }
 
 func TestReadUsageOfOurselves(t *testing.T) {
-	if err := checkHost(); err != nil {
-		t.Skip(err)
-	}
+	needHost(t)
 	before, err := readUsage(os.Getpid())
 	if err != nil {
 		t.Fatal(err)

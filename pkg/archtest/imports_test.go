@@ -19,6 +19,7 @@ const (
 	telemetry = "pkg/telemetry"
 	contract  = "pkg/registry"
 	routing   = "pkg/routing"
+	engine    = "pkg/engine"
 	anything  = "*"
 )
 
@@ -37,8 +38,9 @@ var rules = []rule{
 	{dir: contract, stdlib: true},
 	// The data plane.
 	{dir: routing, may: []string{contract}, stdlib: true},
-	{dir: "pkg/grpcengine", may: []string{routing, contract, telemetry}},
-	{dir: "pkg/relay", may: []string{routing, contract, telemetry, "pkg/relay/hpack"}},
+	{dir: engine, may: []string{contract}},
+	{dir: "pkg/grpcengine", may: []string{engine, routing, contract, telemetry}},
+	{dir: "pkg/relay", may: []string{engine, routing, contract, telemetry, "pkg/relay/hpack"}},
 	// The control plane.
 	{dir: "pkg/discovery", may: []string{contract, telemetry}, stdlib: true},
 	{dir: "pkg/registrar", may: []string{contract, telemetry}},
@@ -47,7 +49,7 @@ var rules = []rule{
 	// Configuration knows Fly, and only who puts the parts together knows configuration. The demo does: it runs whole sidecars.
 	{dir: "pkg/config", may: []string{"pkg/fly", contract, telemetry}},
 	{dir: "pkg/sidecar", may: []string{
-		"pkg/admin", "pkg/api", "pkg/config", "pkg/discovery", "pkg/fly", "pkg/grpcengine", "pkg/registrar", contract,
+		"pkg/admin", "pkg/api", "pkg/config", "pkg/discovery", engine, "pkg/fly", "pkg/grpcengine", "pkg/registrar", contract,
 		"pkg/registry/embedded", "pkg/registry/redis", "pkg/registry/static", "pkg/relay", routing, telemetry,
 	}},
 	{dir: "pkg/demo", may: []string{"pkg/config", "pkg/demo/greeterv1", "pkg/sidecar", "pkg/registry/embedded", telemetry}},

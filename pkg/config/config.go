@@ -27,7 +27,7 @@ type Size int64
 type Config struct {
 	Mode         string       `key:"mode" default:"sidecar" oneof:"sidecar" later:"gateway" usage:"what this process is"`
 	Listen       []string     `key:"listen" default:"localhost:50052" usage:"host:port where the app's calls are accepted"`
-	Engine       string       `key:"engine" default:"grpc" oneof:"grpc" later:"relay" usage:"the data plane"`
+	Engine       string       `key:"engine" default:"grpc" oneof:"relay|grpc" usage:"the data plane"`
 	Service      string       `key:"service" auto:"FLY_APP_NAME" form:"service" usage:"the service that the app offers"`
 	InstanceID   string       `key:"instance_id" auto:"FLY_MACHINE_ID, else generated" form:"name" usage:"unique within the service"`
 	Region       string       `key:"region" auto:"FLY_REGION" form:"name" usage:"where this instance is"`
@@ -197,8 +197,11 @@ type Log struct {
 	Format string `key:"format" default:"auto" oneof:"auto|json|text" usage:"auto is JSON on Fly or when not on a terminal"`
 }
 
-// The values of Registry.Store and of Redis.Mode after Load.
+// The values of Engine, and those of Registry.Store and of Redis.Mode after Load.
 const (
+	EngineRelay = "relay"
+	EngineGRPC  = "grpc"
+
 	StoreRedis    = "redis"
 	StoreStatic   = "static"
 	StoreEmbedded = "embedded"

@@ -97,10 +97,10 @@ func TestFaults(t *testing.T) {
 		},
 		{
 			name: "modes to come",
-			env:  []string{"FLYPROXY_MODE=gateway", "FLYPROXY_ENGINE=relay", "FLYPROXY_ROUTING_POLICY=WeightdLoadStrategy"},
+			env:  []string{"FLYPROXY_MODE=gateway", "FLYPROXY_ENGINE=envoy", "FLYPROXY_ROUTING_POLICY=WeightdLoadStrategy"},
 			want: []string{
 				`FLYPROXY_MODE: mode = "gateway": comes with a later release; write sidecar`,
-				`FLYPROXY_ENGINE: engine = "relay": comes with a later release; write grpc`,
+				`FLYPROXY_ENGINE: engine = "envoy": not a value of this key; write relay or grpc`,
 				`FLYPROXY_ROUTING_POLICY: routing.policy = "WeightdLoadStrategy": not a value of this key; ` +
 					`did you mean "WeightedLoadStrategy"? It takes round_robin, least_connections or weighted_load`,
 			},

@@ -31,6 +31,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/flyproxy/flyproxy/pkg/engine"
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
 
@@ -55,7 +56,7 @@ type Config struct {
 	// AllowedNetworks are where a peer's address may lie once its name is resolved; empty means anywhere.
 	AllowedNetworks []netip.Prefix
 	// Observer may be nil.
-	Observer Observer
+	Observer engine.Observer
 	// Logger may be nil.
 	Logger *slog.Logger
 }

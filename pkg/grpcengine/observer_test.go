@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/flyproxy/flyproxy/pkg/engine"
 	"github.com/flyproxy/flyproxy/pkg/grpcengine"
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
@@ -17,7 +18,7 @@ import (
 type recorder struct {
 	mu      sync.Mutex
 	started int
-	ended   []grpcengine.CallInfo
+	ended   []engine.CallInfo
 	at      []time.Time // when each ended
 }
 
@@ -27,7 +28,7 @@ func (r *recorder) CallStarted() {
 	r.started++
 }
 
-func (r *recorder) CallEnded(i grpcengine.CallInfo) {
+func (r *recorder) CallEnded(i engine.CallInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended = append(r.ended, i)

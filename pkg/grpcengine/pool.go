@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/flyproxy/flyproxy/pkg/engine"
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
 
@@ -109,11 +110,11 @@ func (p *pool) sweep(now time.Time) {
 }
 
 // stats counts.
-func (p *pool) stats() []PeerConnections {
-	var out []PeerConnections
+func (p *pool) stats() []engine.PeerConnections {
+	var out []engine.PeerConnections
 	p.peers.Range(func(_, v any) bool {
 		pe := v.(*peer)
-		s := PeerConnections{Key: pe.of.Key, Region: pe.of.Region, Address: pe.of.Address, Streams: int(pe.streams()),
+		s := engine.PeerConnections{Key: pe.of.Key, Region: pe.of.Region, Address: pe.of.Address, Streams: int(pe.streams()),
 			Waiting: int(pe.waiting.Load())}
 		pe.mu.Lock()
 		empty := len(pe.links) == 0

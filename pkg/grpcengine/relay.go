@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/flyproxy/flyproxy/pkg/engine"
 )
 
 // transportStream is what grpc-go's server streams offer beside the public interface.
@@ -38,7 +40,7 @@ func (e *Engine) relay(srv any, down grpc.ServerStream) error {
 	had := c.finish()
 	e.inFlight.Add(-1)
 	if e.cfg.Observer != nil {
-		info := CallInfo{Method: c.method, Code: st.Code(), Latency: time.Since(c.started), Attempts: int(c.attempts.Load())}
+		info := engine.CallInfo{Method: c.method, Code: st.Code(), Latency: time.Since(c.started), Attempts: int(c.attempts.Load())}
 		info.Service = c.service()
 		if had != nil {
 			info.PeerID, info.PeerRegion = had.pick.Peer.Key.ID, had.pick.Peer.Region

@@ -93,7 +93,7 @@ const (
 
 func newConn(e *Engine, nc net.Conn) *conn {
 	c := &conn{
-		e: e, nc: nc, dec: hpack.NewDecoder(hpack.DefaultTableSize, int(e.cfg.MaxHeaderBytes)), enc: hpack.NewEncoder(),
+		e: e, nc: nc, dec: hpack.NewDecoder(hpack.DefaultTableSize, int(e.cfg.Limits.HeaderBytes)), enc: hpack.NewEncoder(),
 		recvWindow: recvConnWindow, sendWindow: defaultWindow, streams: make(map[uint32]*half), nextID: 1,
 		settings: peerSettings{initialWindow: defaultWindow, maxFrame: minMaxFrameSize, maxStreams: 1<<32 - 1},
 	}

@@ -9,9 +9,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,48 +17,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/flyproxy/flyproxy/pkg/engine"
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
-
-// Config is what an Engine needs. It is not changed after New. Zero values take the defaults named here.
-type Config struct {
-	// Router chooses the peer of every call. The engine registers itself with its OnRemove, so New comes before the first Update.
-	Router *routing.Router
-	// ConnectTimeout bounds one attempt to connect to a peer, until its first SETTINGS (default 1 s).
-	ConnectTimeout time.Duration
-	// MaxConnectionsPerPeer bounds the connections to one peer (default 4).
-	MaxConnectionsPerPeer int
-	// IdleTimeout is how long a peer's connections are kept without a call (default 5 min).
-	IdleTimeout time.Duration
-	// DeadAfter is how long sent octets may stay unacknowledged before a connection counts as dead (default 5 s).
-	DeadAfter time.Duration
-	// MaxHeaderBytes bounds a field list as RFC 9113 §6.5.2 counts it (default 1 MiB).
-	MaxHeaderBytes uint32
-	// MaxConcurrentStreams bounds the calls of one client connection; 0 means no bound.
-	MaxConcurrentStreams uint32
-	// AllowedNetworks are where a peer's address may lie once its name is resolved; empty means anywhere.
-	AllowedNetworks []netip.Prefix
-	// Observer and Logger may be nil.
-	Observer Observer
-	Logger   *slog.Logger
-}
-
-// Observer is told of every call. Its methods are called concurrently, on the way of the call: they must be quick.
-type Observer interface {
-	CallStarted()
-	// CallEnded is called once for each CallStarted.
-	CallEnded(CallInfo)
-}
-
-// CallInfo says how a call went.
-type CallInfo struct {
-	Service, Method string
-	// Code is what the client got, or would have got had it waited.
-	Code               codes.Code
-	PeerID, PeerRegion string
-	Latency            time.Duration
-	Attempts           int
-}
 
 // Engine forwards calls. Its methods may be called concurrently.
 type Engine struct {
@@ -88,24 +47,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Router == nil {
 		return nil, errors.New("relay: no router")
 	}
-	if cfg.ConnectTimeout <= 0 {
-		cfg.ConnectTimeout = time.Second
-	}
-	if cfg.MaxConnectionsPerPeer <= 0 {
-		cfg.MaxConnectionsPerPeer = 4
-	}
-	if cfg.IdleTimeout <= 0 {
-		cfg.IdleTimeout = 5 * time.Minute
-	}
-	if cfg.DeadAfter <= 0 {
-		cfg.DeadAfter = 5 * time.Second
-	}
-	if cfg.MaxHeaderBytes == 0 {
-		cfg.MaxHeaderBytes = 1 << 20
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.setDefaults()
 	e := &Engine{cfg: cfg, conns: make(map[*conn]struct{}), server: grpc.NewServer(), names: make(map[string]struct{})}
 	e.pool.e = e
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -171,9 +113,6 @@ func (e *Engine) accept(lis net.Listener, errs chan<- error) {
 	}
 }
 
-// handshakeTimeout bounds how long a client may take for its preface and first SETTINGS.
-const handshakeTimeout = 10 * time.Second
-
 // client serves one client connection.
 func (e *Engine) client(nc net.Conn) {
 	defer e.tasks.Done()
@@ -183,14 +122,14 @@ func (e *Engine) client(nc net.Conn) {
 		return
 	}
 	defer e.untrack(c)
-	_ = nc.SetReadDeadline(time.Now().Add(handshakeTimeout))
+	_ = nc.SetReadDeadline(time.Now().Add(e.cfg.Limits.HandshakeTimeout))
 	hello := make([]byte, len(preface))
 	if _, err := io.ReadFull(nc, hello); err != nil || string(hello) != preface {
 		return
 	}
 	_ = nc.SetReadDeadline(time.Time{})
-	settings := []setting{{settingInitialWindowSize, recvStreamWindow}, {settingMaxHeaderListSize, e.cfg.MaxHeaderBytes}}
-	if n := e.cfg.MaxConcurrentStreams; n > 0 {
+	settings := []setting{{settingInitialWindowSize, recvStreamWindow}, {settingMaxHeaderListSize, e.cfg.Limits.HeaderBytes}}
+	if n := e.cfg.Limits.StreamsPerConnection; n > 0 {
 		settings = append(settings, setting{settingMaxConcurrentStreams, n})
 	}
 	c.mu.Lock()
@@ -264,7 +203,7 @@ func (e *Engine) callEnded(s *stream, service string, p *routing.Peer, code uint
 	if e.cfg.Observer == nil {
 		return
 	}
-	info := CallInfo{Service: service, Method: s.method, Code: codes.Code(code), Latency: time.Since(s.started), Attempts: attempts}
+	info := engine.CallInfo{Service: service, Method: s.method, Code: codes.Code(code), Latency: time.Since(s.started), Attempts: attempts}
 	if p != nil && attempts > 0 {
 		info.PeerID, info.PeerRegion = p.Key.ID, p.Region
 	}

@@ -137,7 +137,7 @@ func (pe *peer) connect() {
 	l.most.Store(int64(c.settings.maxStreams))
 	c.out = append(c.out, preface...)
 	c.out = appendSettings(c.out, setting{settingEnablePush, 0}, setting{settingInitialWindowSize, recvStreamWindow},
-		setting{settingMaxHeaderListSize, pe.e.cfg.MaxHeaderBytes})
+		setting{settingMaxHeaderListSize, pe.e.cfg.Limits.HeaderBytes})
 	c.out = appendWindowUpdate(c.out, 0, recvConnWindow-defaultWindow)
 	_ = nc.SetReadDeadline(time.Now().Add(pe.e.cfg.ConnectTimeout)) // until its SETTINGS
 	pe.e.track(c)

@@ -38,7 +38,7 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 	c.e.callStarted()
 	if tooLarge {
 		s.fail(c, statusResourceExhausted, "the call's headers are larger than limits.max_header_bytes ("+
-			strconv.Itoa(int(c.e.cfg.MaxHeaderBytes))+") of the sidecar")
+			strconv.Itoa(int(c.e.cfg.Limits.HeaderBytes))+") of the sidecar")
 		s.finish(routing.Canceled, statusResourceExhausted)
 		return nil
 	}

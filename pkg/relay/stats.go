@@ -3,43 +3,15 @@ package relay
 import (
 	"time"
 
-	"github.com/flyproxy/flyproxy/pkg/registry"
+	"github.com/flyproxy/flyproxy/pkg/engine"
 )
 
-// PeerConnections counts the connections to one peer by state.
-type PeerConnections struct {
-	Key     registry.Key
-	Region  string
-	Address string
-	// Ready ones take calls; Connecting ones are being opened.
-	Ready, Connecting, Idle, Failed int
-	// Streams is the number of calls on them, and of those that wait for room.
-	Streams int
-}
-
-// Stats is the engine's state at one moment.
-type Stats struct {
-	// InFlight is the number of calls that are being forwarded.
-	InFlight int64
-	// Peers has an entry for each peer to which there is a connection.
-	Peers []PeerConnections
-}
-
-// Connections is the number of open connections to peers.
-func (s Stats) Connections() int {
-	n := 0
-	for i := range s.Peers {
-		n += s.Peers[i].Ready
-	}
-	return n
-}
-
 // Stats gives the engine's state.
-func (e *Engine) Stats() Stats {
-	st := Stats{InFlight: e.inFlight.Load()}
+func (e *Engine) Stats() engine.Stats {
+	st := engine.Stats{InFlight: e.inFlight.Load()}
 	e.pool.peers.Range(func(_, v any) bool {
 		pe := v.(*peer)
-		p := PeerConnections{Key: pe.of.Key, Region: pe.of.Region, Address: pe.of.Address}
+		p := engine.PeerConnections{Key: pe.of.Key, Region: pe.of.Region, Address: pe.of.Address}
 		if links := pe.ready.Load(); links != nil {
 			for _, l := range *links {
 				p.Ready++

@@ -84,7 +84,7 @@ func (c *conn) continuation(f *frame) error {
 	c.block.frames++
 	c.block.buf = append(c.block.buf, f.payload...)
 	// HPACK makes blocks smaller, hardly ever larger, so a block over the limit is over it decoded too.
-	if c.block.frames > maxBlockFrames || len(c.block.buf) > int(c.e.cfg.MaxHeaderBytes) {
+	if c.block.frames > maxBlockFrames || len(c.block.buf) > int(c.e.cfg.Limits.HeaderBytes) {
 		return connError{codeEnhanceYourCalm, "header block too long"}
 	}
 	if !f.has(flagEndHeaders) {

@@ -19,8 +19,8 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/api"
 	"github.com/flyproxy/flyproxy/pkg/config"
 	"github.com/flyproxy/flyproxy/pkg/discovery"
+	"github.com/flyproxy/flyproxy/pkg/engine"
 	"github.com/flyproxy/flyproxy/pkg/fly"
-	"github.com/flyproxy/flyproxy/pkg/grpcengine"
 	"github.com/flyproxy/flyproxy/pkg/registrar"
 	"github.com/flyproxy/flyproxy/pkg/registry"
 	"github.com/flyproxy/flyproxy/pkg/routing"
@@ -49,7 +49,7 @@ type Sidecar struct {
 	discovery  *discovery.Discovery
 	router     *routing.Router
 	api        *api.Server
-	engine     *grpcengine.Engine
+	engine     engine.Engine
 	beater     *registrar.Beater
 	registrars []*registrar.Registrar
 	admin      *admin.Server
@@ -114,24 +114,6 @@ func (s *Sidecar) makeRouter() error {
 func (s *Sidecar) makeDiscovery() error {
 	s.discovery = discovery.New(discovery.Config{Store: s.store, Lease: s.cfg.Registration.Lease, Logger: s.log})
 	s.discovery.OnChange(s.router.Update)
-	return nil
-}
-
-func (s *Sidecar) makeEngine() error {
-	s.api = api.New(api.Config{Views: s.discovery, Service: s.cfg.Service, Self: s.self(), Logger: s.log})
-	engine, err := grpcengine.New(grpcengine.Config{
-		Router:         s.router,
-		ConnectTimeout: s.cfg.Upstream.ConnectTimeout, MaxConnectionsPerPeer: s.cfg.Upstream.MaxConnectionsPerPeer,
-		IdleTimeout: s.cfg.Upstream.IdleTimeout, DeadAfter: s.cfg.Upstream.DeadAfter,
-		MaxHeaderBytes: uint32(s.cfg.Limits.MaxHeaderBytes), MaxConcurrentStreams: uint32(s.cfg.Limits.MaxConcurrentStreams),
-		AllowedNetworks: s.allowedNetworks(), Observer: calls{s.metrics}, Logger: s.log,
-	})
-	if err != nil {
-		return err
-	}
-	s.engine = engine
-	s.teardown.add("engine", engine.Close)
-	engine.Register(s.api.Register)
 	return nil
 }
 
@@ -277,12 +259,4 @@ func (s *Sidecar) awaitQuiet(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// calls tells the metrics of every call.
-type calls struct{ *telemetry.Metrics }
-
-// CallEnded implements grpcengine.Observer.
-func (c calls) CallEnded(i grpcengine.CallInfo) {
-	c.Metrics.CallEnded(i.Service, i.Method, uint32(i.Code), i.PeerRegion, i.Latency)
 }

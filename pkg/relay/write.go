@@ -11,24 +11,25 @@ func flush(list []*conn) []*conn {
 	var got []credit
 	for i := 0; i < len(list); i++ {
 		got = list[i].write(got[:0])
-		list = accept(list, got)
+		list = accept(list, i+1, got)
 	}
 	clear(list)
 	return list[:0]
 }
 
-// accept returns credit to where octets came from, and adds the connections that now have something to send to the list.
-func accept(list []*conn, credits []credit) []*conn {
+// accept returns credit to where octets came from, and adds the connections that now have something to send to the list, whose
+// first done entries have had their turn: what is appended to those needs another.
+func accept(list []*conn, done int, credits []credit) []*conn {
 	for _, cr := range credits {
 		if cr.from.returnCredit(cr.n) {
-			list = appendConn(list, cr.from.conn)
+			list = appendConn(list, done, cr.from.conn)
 		}
 	}
 	return list
 }
 
-func appendConn(list []*conn, c *conn) []*conn {
-	for _, have := range list {
+func appendConn(list []*conn, done int, c *conn) []*conn {
+	for _, have := range list[done:] {
 		if have == c {
 			return list
 		}
@@ -149,7 +150,7 @@ func (c *conn) writer(buf, rest []byte) {
 			rest = buf
 		}
 		c.mu.Unlock()
-		flush(accept(nil, got))
+		flush(accept(nil, 0, got))
 		if done {
 			return
 		}

@@ -3,9 +3,12 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/relay/hpack"
 )
@@ -21,12 +24,17 @@ import (
 type conn struct {
 	e  *Engine
 	nc net.Conn
-	// raw is for direct writes; nil where nc is no TCP or unix socket.
-	raw syscall.RawConn
+	// raw is for direct writes and reads; nil where the octets are not those of a socket (TLS). tcp is the socket in any case, for
+	// TCP_INFO; nil if there is none.
+	raw, tcp syscall.RawConn
 	// link is the upstream connection's place in its peer's pool; nil downstream.
 	link *link
 
+	// broken is why the connection was closed from outside of its reader.
+	broken atomic.Pointer[error]
+
 	// The fields below belong to the reader.
+	in         input
 	dec        *hpack.Decoder
 	fields     []hpack.Field
 	block      blockState
@@ -34,24 +42,43 @@ type conn struct {
 	recvWindow int64  // what the other side may still send on the connection
 	owed       uint32 // connection credit not yet returned
 	touched    []*conn
-	greeted    bool // the other side's first SETTINGS has come
+	greeted    bool  // the other side's first SETTINGS has come
+	now        int64 // when the batch in hand was read, on the engine's clock
+	kept       int64 // replay bytes more, or fewer, since the batch began
+	resets     bucket
+	probe      probe
+
+	// The fields below belong to who set writing. tryWrite is writable as a value, made once.
+	tryWrite func(fd uintptr)
+	direct   []byte
+	directN  int
+
+	// deadlines are those of a client's calls. It has a lock of its own, which is taken last.
+	deadlines deadlines
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
-	writing    bool // somebody writes: the flusher, or the writer goroutine
-	out, spare []byte
-	base       int64 // the place of out's first octet in all that was ever to be written
-	wrote      int64 // how much of that was written
-	credits    []credit
-	enc        *hpack.Encoder
-	sendWindow int64
-	settings   peerSettings
-	streams    map[uint32]*half
-	blocked    []*half // halves with pending bytes that wait for the connection's window
-	nextID     uint32  // upstream: the next stream id of ours
-	goingAway  bool    // no new streams
-	hangUp     bool    // close once out is empty
-	closed     error
+	writing      bool // somebody writes: the flusher, or the writer goroutine
+	out, spare   []byte
+	base         int64 // the place of out's first octet in all that was ever to be written
+	wrote        int64 // how much of that was written
+	accounted    int64 // how much of the engine's buffered is ours
+	pendingBytes int   // the sum of what waits on the halves
+	credits      []credit
+	control      int // frames in out that are neither DATA nor HEADERS
+	enc          *hpack.Encoder
+	sendWindow   int64
+	settings     peerSettings
+	streams      map[uint32]*half
+	blocked      []*half // halves with pending bytes that wait for the connection's window, or for room in out
+	nextID       uint32  // upstream: the next stream id of ours
+	lastOpened   uint32  // downstream: the highest stream id that was taken on
+	resetsSent   recentResets
+	lastBusy     int64 // when the last stream ended, on the engine's clock
+	leaving      bool  // downstream: the first GOAWAY was sent
+	goingAway    bool  // no new streams
+	hangUp       bool  // close once out is empty
+	closed       error
 }
 
 // peerSettings are those of the other side that matter to us.
@@ -78,15 +105,12 @@ type credit struct {
 }
 
 const (
-	readBufferSize = 64 << 10
 	// recvConnWindow is what a peer may send on a connection before we return credit. Credit is returned on receipt, so that no
 	// stream starves another; the streams' windows bound what is held.
-	recvConnWindow = 16 << 20
-	// recvStreamWindow is what may be under way on one stream; its credit is returned when the other side's socket has taken the
-	// octets.
-	recvStreamWindow = 1 << 20
-	// keepBuffer is the largest write buffer that is kept for the next batch.
-	keepBuffer = 256 << 10
+	recvConnWindow = 64 << 20
+	// recvStreamWindow is what may be under way on one stream at first; its credit is returned when the other side's socket has
+	// taken the octets. It grows with the path (probe.go).
+	recvStreamWindow = 64 << 10
 	// maxBlockFrames bounds the CONTINUATION frames of one block (CVE-2024-27316 and its kin).
 	maxBlockFrames = 64
 )
@@ -94,15 +118,27 @@ const (
 func newConn(e *Engine, nc net.Conn) *conn {
 	c := &conn{
 		e: e, nc: nc, dec: hpack.NewDecoder(hpack.DefaultTableSize, int(e.cfg.Limits.HeaderBytes)), enc: hpack.NewEncoder(),
-		recvWindow: recvConnWindow, sendWindow: defaultWindow, streams: make(map[uint32]*half), nextID: 1,
+		recvWindow: recvConnWindow, sendWindow: defaultWindow, streams: make(map[uint32]*half), nextID: 1, lastBusy: e.clock(),
 		settings: peerSettings{initialWindow: defaultWindow, maxFrame: minMaxFrameSize, maxStreams: 1<<32 - 1},
 	}
-	if sc, ok := nc.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw = raw
+	c.raw = rawConn(nc)
+	if c.tcp = c.raw; c.raw == nil {
+		if inner, ok := nc.(interface{ NetConn() net.Conn }); ok {
+			c.tcp = rawConn(inner.NetConn())
 		}
 	}
+	c.in.init(nc, c.raw)
+	c.tryWrite = c.writable
 	return c
+}
+
+func rawConn(nc net.Conn) syscall.RawConn {
+	if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
 }
 
 // connError ends a connection with GOAWAY.
@@ -124,58 +160,105 @@ type streamError struct {
 
 func (e streamError) Error() string { return e.why }
 
-// errGone is the end of a connection that the other side closed.
-var errGone = errors.New("connection closed")
+// Ends of a connection that need no GOAWAY.
+var (
+	errGone    = errors.New("the other side closed the connection")
+	errPreface = errors.New("no HTTP/2 preface")
+)
 
 // serve reads frames until the connection ends, and gives the reason.
 func (c *conn) serve() error {
-	buf := make([]byte, readBufferSize)
-	start, end := 0, 0
+	greeted := c.link != nil // a peer's preface is its SETTINGS alone
 	for {
-		n, err := c.nc.Read(buf[end:])
-		end += n
-		for err == nil || n > 0 {
-			f, size, ok := parseFrame(buf[start:end])
-			if size > frameHeaderLen+minMaxFrameSize {
-				return c.end(connError{codeFrameSize, "frame larger than SETTINGS_MAX_FRAME_SIZE"})
+		if err := c.in.more(); err != nil {
+			if why := c.broken.Load(); why != nil {
+				err = *why
+			} else if errors.Is(err, io.EOF) {
+				err = errGone
 			}
+			return c.end(err)
+		}
+		c.now = c.e.clock()
+		if !greeted {
+			n, done, err := c.preamble(c.in.unparsed())
+			if err != nil {
+				return c.end(err)
+			}
+			if greeted = done; !done {
+				continue
+			}
+			c.in.taken(n)
+		}
+		if err := c.batch(); err != nil {
+			return c.end(err)
+		}
+		if c.link != nil {
+			c.link.heard(c.now)
+		}
+		c.endBatch()
+	}
+}
+
+// batch handles all frames that were read whole.
+func (c *conn) batch() error {
+	for {
+		f, size, ok := parseFrame(c.in.unparsed())
+		if size > frameHeaderLen+minMaxFrameSize {
+			return connError{codeFrameSize, "frame larger than SETTINGS_MAX_FRAME_SIZE"}
+		}
+		if !ok {
+			return nil
+		}
+		c.in.taken(size)
+		if err := c.frame(&f); err != nil {
+			se, ok := err.(streamError)
 			if !ok {
-				break
+				return err
 			}
-			start += size
-			if ferr := c.frame(&f); ferr != nil {
-				var se streamError
-				if !errors.As(ferr, &se) {
-					return c.end(ferr)
-				}
-				c.resetBySelf(se)
+			if err := c.resetBySelf(se); err != nil {
+				return err
 			}
-		}
-		c.flushTouched()
-		if err != nil {
-			return c.end(errGone)
-		}
-		if start == end {
-			start, end = 0, 0
-		} else if start > 0 {
-			end = copy(buf, buf[start:end])
-			start = 0
 		}
 	}
 }
 
-// end sends what is still to be said about a connection error.
-func (c *conn) end(err error) error {
-	var ce connError
-	if errors.As(err, &ce) {
-		c.mu.Lock()
-		c.out = appendGoAway(c.out, c.lastStream, ce.code, ce.why)
-		c.hangUp = true
-		c.mu.Unlock()
-		c.touch(c)
+// endBatch sends what the batch has brought.
+func (c *conn) endBatch() {
+	if c.kept != 0 {
+		c.e.replay.Add(c.kept)
+		c.kept = 0
 	}
 	c.flushTouched()
+}
+
+// end says what is still to be said about a connection error.
+func (c *conn) end(err error) error {
+	c.mu.Lock()
+	if ce, ok := err.(connError); ok {
+		c.out = appendGoAway(c.out, c.lastStream, ce.code, ce.why)
+	}
+	c.hangUp = true
+	c.mu.Unlock()
+	c.touch(c)
+	c.endBatch()
 	return err
+}
+
+const (
+	// lingerTime and lingerBytes bound how long, and how much, is read from a connection that is over. Closing a socket with unread
+	// octets resets it, and a last GOAWAY that the other side has not read yet is lost with that.
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// linger lets the last frames reach the other side before the connection is closed.
+func (c *conn) linger() {
+	c.mu.Lock()
+	c.hangUp = true
+	c.mu.Unlock()
+	_ = c.nc.SetDeadline(time.Now().Add(lingerTime))
+	flush([]*conn{c})
+	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
 }
 
 // frame handles one frame.
@@ -243,4 +326,16 @@ func (c *conn) idle(id uint32) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return id%2 == 0 || id >= c.nextID
+}
+
+// forgetAll takes all halves off a connection that has ended, and gives them. The caller holds mu.
+func (c *conn) forgetAll() []*half {
+	all := make([]*half, 0, len(c.streams))
+	for _, h := range c.streams {
+		all = append(all, h)
+	}
+	for _, h := range all {
+		h.forget()
+	}
+	return all
 }

@@ -1,6 +1,9 @@
 package relay
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
+)
 
 // applySettings takes the other side's SETTINGS. They are in force from here on, and the ACK stands in order with what is sent
 // under them (RFC 9113 §6.5.3).
@@ -16,7 +19,10 @@ func (c *conn) applySettings(f *frame) error {
 	c.mu.Lock()
 	err := c.applyAll(f.payload)
 	if err == nil {
+		// What the new windows let go comes behind the ACK: for some receivers they are in force only from there on.
 		c.out = appendFrameHeader(c.out, 0, frameSettings, flagAck, 0)
+		c.control++
+		c.resumeAll()
 	}
 	c.mu.Unlock()
 	if err != nil {
@@ -25,11 +31,12 @@ func (c *conn) applySettings(f *frame) error {
 	c.touch(c)
 	if !c.greeted {
 		c.greeted = true
+		_ = c.nc.SetReadDeadline(time.Time{})
 		if c.link != nil {
 			c.link.opened()
 		}
 	} else if c.link != nil {
-		c.link.limitChanged(c)
+		c.link.limitChanged()
 	}
 	return nil
 }
@@ -73,12 +80,17 @@ func (c *conn) resizeWindows(by int64) error {
 			return connError{codeFlowControl, "a window grew too large by SETTINGS"}
 		}
 	}
-	if by > 0 {
-		for _, h := range c.streams {
-			h.resume()
-		}
-	}
 	return nil
+}
+
+// resumeAll lets all streams that wait go on. The caller holds mu.
+func (c *conn) resumeAll() {
+	if c.pendingBytes == 0 {
+		return
+	}
+	for _, h := range c.streams {
+		h.resume()
+	}
 }
 
 func (c *conn) windowUpdate(f *frame) error {
@@ -116,23 +128,6 @@ func (c *conn) windowUpdate(f *frame) error {
 	return nil
 }
 
-// resumeBlocked lets those that wait for the connection's window go on, in turn. The caller holds mu.
-func (c *conn) resumeBlocked() {
-	waiting := c.blocked
-	c.blocked = nil
-	for i, h := range waiting {
-		if c.sendWindow <= 0 {
-			c.blocked = append(c.blocked, waiting[i:]...)
-			return
-		}
-		h.queued = false
-		h.resume()
-		if len(h.pending) > 0 {
-			h.enqueue()
-		}
-	}
-}
-
 func (c *conn) ping(f *frame) error {
 	switch {
 	case f.stream != 0:
@@ -140,13 +135,25 @@ func (c *conn) ping(f *frame) error {
 	case len(f.payload) != 8:
 		return connError{codeFrameSize, "PING of a wrong length"}
 	case f.has(flagAck):
+		c.ponged([8]byte(f.payload))
 		return nil
 	}
 	c.mu.Lock()
 	c.out = append(appendFrameHeader(c.out, 8, framePing, flagAck, 0), f.payload...)
+	c.control++
 	c.mu.Unlock()
 	c.touch(c)
 	return nil
+}
+
+// ponged takes the answer to a PING of ours. One that asks a silent peer whether it lives has its effect by being heard at all.
+func (c *conn) ponged(what [8]byte) {
+	switch what {
+	case windowPing:
+		c.measured()
+	case drainPing:
+		c.farewellFromReader()
+	}
 }
 
 func (c *conn) priority(f *frame) error {
@@ -174,14 +181,18 @@ func (c *conn) goAway(f *frame) error {
 	return nil
 }
 
+// connCreditBatch is how much connection credit is returned at once.
+const connCreditBatch = 1 << 20
+
 // creditConn returns connection credit for n octets on receipt, in batches.
 func (c *conn) creditConn(n int) error {
 	if c.recvWindow -= int64(n); c.recvWindow < 0 {
 		return connError{codeFlowControl, "more DATA than the connection's window allows"}
 	}
-	if c.owed += uint32(n); c.owed >= recvConnWindow/4 {
+	if c.owed += uint32(n); c.owed >= connCreditBatch {
 		c.mu.Lock()
 		c.out = appendWindowUpdate(c.out, 0, c.owed)
+		c.control++
 		c.mu.Unlock()
 		c.recvWindow += int64(c.owed)
 		c.owed = 0

@@ -3,12 +3,16 @@
 // It takes a call's header block, finds the peer, and from there on passes what comes, as it comes: it never waits for a message,
 // never looks into one, and holds no goroutine, timer or context per call. A reader goroutine per connection parses all frames
 // that one read brought, appends what they become to the target connections, and flushes each target once.
+//
+// The way of a call: conn.go reads and dispatches, streams.go and control.go take the frames, request.go begins a call, route.go
+// finds its peer, peer.go and link.go have the connections, half.go sends within the windows, write.go writes, response.go passes
+// the answer back. What a call owes both sides when something goes wrong is in stream.go, replay.go, retry.go and deadline.go.
 package relay
 
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -21,26 +25,36 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
 
-// Engine forwards calls. Its methods may be called concurrently.
+// Engine forwards calls. It implements engine.Engine.
 type Engine struct {
 	cfg    Config
 	pool   pool
+	retry  *retryPolicy
 	server *grpc.Server // the sidecar's own services
 	own    *peer
 	names  map[string]struct{} // of the own services
+	epoch  time.Time
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
 	inFlight atomic.Int64
+	clients  atomic.Int64
+	// buffered is the DATA that waits for a window or for a socket, replay what is kept so that requests can be sent again.
+	buffered, replay atomic.Int64
+	relieving        atomic.Bool
+	hits             [limits]atomic.Uint64
+	retries          [reasons]atomic.Uint64
 
-	// mu guards the fields below.
+	// mu guards the fields below. No other lock is taken while it is held.
 	mu        sync.Mutex
-	conns     map[*conn]struct{}
+	conns     map[*conn]struct{} // nil once closed
 	listeners []net.Listener
 	draining  bool
 }
+
+var _ engine.Engine = (*Engine)(nil)
 
 // New makes an Engine. It binds nothing and dials nothing; Close frees it.
 func New(cfg Config) (*Engine, error) {
@@ -48,7 +62,10 @@ func New(cfg Config) (*Engine, error) {
 		return nil, errors.New("relay: no router")
 	}
 	cfg.setDefaults()
-	e := &Engine{cfg: cfg, conns: make(map[*conn]struct{}), server: grpc.NewServer(), names: make(map[string]struct{})}
+	e := &Engine{
+		cfg: cfg, epoch: time.Now(), conns: make(map[*conn]struct{}), server: grpc.NewServer(), names: make(map[string]struct{}),
+		retry: newRetryPolicy(cfg.Retry),
+	}
 	e.pool.e = e
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	cfg.Router.OnRemove(e.pool.remove)
@@ -57,7 +74,22 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-// Serve accepts on all the listeners until Drain or Close, which end it with nil.
+// clock is the time since the engine was made, in nanoseconds: monotonic, so a step of the wall clock ends nothing.
+func (e *Engine) clock() int64 { return int64(time.Since(e.epoch)) }
+
+// enter begins a task that Close waits for; false means that the engine is closed. Who gets true calls e.tasks.Done.
+func (e *Engine) enter() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.conns == nil {
+		return false
+	}
+	e.tasks.Add(1)
+	return true
+}
+
+// Serve accepts on all the listeners until Drain or Close, which end it with nil. When one of them fails it stops the others and
+// gives that error. It closes the listeners. It is called once.
 func (e *Engine) Serve(listeners ...net.Listener) error {
 	e.mu.Lock()
 	e.listeners = listeners
@@ -96,84 +128,30 @@ func (e *Engine) closeListeners() {
 	}
 }
 
+// acceptPause is how long accepting rests after an error that may pass, such as a lack of file descriptors.
+const acceptPause = 5 * time.Millisecond
+
 func (e *Engine) accept(lis net.Listener, errs chan<- error) {
 	for {
 		nc, err := lis.Accept()
 		if err != nil {
 			if ne, ok := err.(interface{ Temporary() bool }); ok && ne.Temporary() && !errors.Is(err, net.ErrClosed) {
-				pause := time.NewTimer(5 * time.Millisecond) // out of file descriptors, most likely
+				pause := time.NewTimer(acceptPause)
 				<-pause.C
 				continue
 			}
-			errs <- err
+			errs <- fmt.Errorf("accept on %s: %w", lis.Addr(), err)
 			return
 		}
-		e.tasks.Add(1)
+		if !e.enter() {
+			_ = nc.Close()
+			continue
+		}
 		go e.client(nc)
 	}
 }
 
-// client serves one client connection.
-func (e *Engine) client(nc net.Conn) {
-	defer e.tasks.Done()
-	defer nc.Close()
-	c := newConn(e, nc)
-	if !e.track(c) {
-		return
-	}
-	defer e.untrack(c)
-	_ = nc.SetReadDeadline(time.Now().Add(e.cfg.Limits.HandshakeTimeout))
-	hello := make([]byte, len(preface))
-	if _, err := io.ReadFull(nc, hello); err != nil || string(hello) != preface {
-		return
-	}
-	_ = nc.SetReadDeadline(time.Time{})
-	settings := []setting{{settingInitialWindowSize, recvStreamWindow}, {settingMaxHeaderListSize, e.cfg.Limits.HeaderBytes}}
-	if n := e.cfg.Limits.StreamsPerConnection; n > 0 {
-		settings = append(settings, setting{settingMaxConcurrentStreams, n})
-	}
-	c.mu.Lock()
-	c.out = appendSettings(c.out, settings...)
-	c.out = appendWindowUpdate(c.out, 0, recvConnWindow-defaultWindow)
-	c.mu.Unlock()
-	flush([]*conn{c})
-	err := c.serve()
-	e.clientGone(c, err)
-	c.linger()
-}
-
-// clientGone cancels the calls of a client whose connection has ended.
-func (e *Engine) clientGone(c *conn, err error) {
-	c.mu.Lock()
-	c.closed = err
-	all := make([]*half, 0, len(c.streams))
-	for _, h := range c.streams {
-		all = append(all, h)
-	}
-	for _, h := range all {
-		h.forget()
-	}
-	c.mu.Unlock()
-	for _, h := range all {
-		h.s.canceled(c, codeCancel)
-	}
-	c.flushTouched()
-}
-
-// linger lets a last GOAWAY reach the other side before the connection is closed.
-func (c *conn) linger() {
-	c.mu.Lock()
-	left := len(c.out) > 0 || c.writing
-	c.hangUp = true
-	c.mu.Unlock()
-	if !left {
-		return
-	}
-	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
-	flush([]*conn{c})
-}
-
-// track notes a connection; false means that the engine has been closed.
+// track notes a connection; false means that the engine has been closed, and the connection is too.
 func (e *Engine) track(c *conn) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -191,6 +169,19 @@ func (e *Engine) untrack(c *conn) {
 	e.mu.Unlock()
 }
 
+// all gives the open connections for which ok holds.
+func (e *Engine) all(ok func(*conn) bool) []*conn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []*conn
+	for c := range e.conns {
+		if ok(c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 func (e *Engine) callStarted() {
 	e.inFlight.Add(1)
 	if e.cfg.Observer != nil {
@@ -203,48 +194,37 @@ func (e *Engine) callEnded(s *stream, service string, p *routing.Peer, code uint
 	if e.cfg.Observer == nil {
 		return
 	}
-	info := engine.CallInfo{Service: service, Method: s.method, Code: codes.Code(code), Latency: time.Since(s.started), Attempts: attempts}
+	info := engine.CallInfo{Service: service, Method: s.call.Method, Code: codes.Code(code), Attempts: attempts,
+		Latency: time.Duration(e.clock() - s.started)}
 	if p != nil && attempts > 0 {
 		info.PeerID, info.PeerRegion = p.Key.ID, p.Region
 	}
 	e.cfg.Observer.CallEnded(info)
 }
 
-// Drain tells clients to go, lets open calls end until ctx does, then cuts what is left and gives ctx's error.
+// Drain tells clients to go (GOAWAY), lets their open calls end until ctx does, then cuts what is left and gives ctx's error.
+// It does not close the connections to peers: Close does.
 func (e *Engine) Drain(ctx context.Context) error {
 	e.mu.Lock()
 	e.draining = true
-	var clients []*conn
-	for c := range e.conns {
-		if c.link == nil {
-			clients = append(clients, c)
-		}
-	}
 	e.mu.Unlock()
 	e.closeListeners()
-	for _, c := range clients {
+	for _, c := range e.all((*conn).isClient) {
 		c.goodbye()
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for e.inFlight.Load() > 0 {
+	for e.inFlight.Load() > 0 || e.clients.Load() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), e.Close())
+			if open := e.inFlight.Load(); open > 0 {
+				return errors.Join(fmt.Errorf("drain: %d calls cut: %w", open, ctx.Err()), e.Close())
+			}
+			return nil // only idle clients are left that do not hang up
 		}
 	}
 	return nil
-}
-
-// goodbye sends GOAWAY: what the client sent before is done, what comes after is not.
-func (c *conn) goodbye() {
-	c.mu.Lock()
-	c.goingAway = true
-	c.out = appendGoAway(c.out, 1<<31-1, codeNo, "the sidecar is ending")
-	c.hangUp = len(c.streams) == 0
-	c.mu.Unlock()
-	flush([]*conn{c})
 }
 
 // Close cuts what is open and frees everything. It may be called twice.
@@ -264,17 +244,22 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// janitor closes connections that nobody has used for IdleTimeout.
+// tick is how often the janitor looks around.
+const tick = 250 * time.Millisecond
+
+// janitor does what is due now and then: it looks for silent peers, keeps connections warm, and closes those that nobody uses.
 func (e *Engine) janitor() {
 	defer e.tasks.Done()
-	tick := time.NewTicker(max(e.cfg.IdleTimeout/4, 10*time.Millisecond))
-	defer tick.Stop()
+	t := time.NewTicker(min(tick, max(e.cfg.IdleTimeout/4, 10*time.Millisecond)))
+	defer t.Stop()
 	for {
 		select {
 		case <-e.ctx.Done():
 			return
-		case now := <-tick.C:
-			e.pool.sweep(now)
+		case <-t.C:
+			now := e.clock()
+			e.pool.tend(now)
+			e.closeIdleClients(now)
 		}
 	}
 }

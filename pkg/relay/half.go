@@ -1,6 +1,10 @@
 package relay
 
-import "github.com/flyproxy/flyproxy/pkg/relay/hpack"
+import (
+	"slices"
+
+	"github.com/flyproxy/flyproxy/pkg/relay/hpack"
+)
 
 // half is a stream on one connection. A call has two: one towards its client, one towards its peer; after a retry the latter is
 // another one.
@@ -10,32 +14,40 @@ type half struct {
 	id   uint32
 	down bool
 
+	// unprobed and probeAfter belong to the reader: see probe.go.
+	unprobed, probeAfter int64
+
 	// The fields below are guarded by conn.mu.
 
 	// Towards the other side.
-	window   int64  // what it lets us send on this stream; may be negative (RFC 9113 §6.9.2)
-	pending  []byte // what waits for a window; nothing is encoded ahead of its turn
-	from     *half  // where pending came from
+	window  int64  // what it lets us send on this stream; may be negative (RFC 9113 §6.9.2)
+	pending []byte // what waits for a window or for room; nothing is encoded ahead of its turn
+	// from is where pending came from; for its first free octets no credit is to be returned.
+	from     *half
+	free     int
 	trailers []hpack.Field
 	end      bool // END_STREAM follows pending and trailers
 	queued   bool // in conn.blocked
 	sentEnd  bool
+	stop     bool // reset with stopCode once END_STREAM was sent
+	stopCode errCode
 	sentAt   int64 // the place in all that is written here behind which the request's headers have been sent
 
 	// From the other side.
 	recvWindow int64
+	recvMax    int64  // what recvWindow is when all credit is returned
 	owed       uint32 // credit not yet returned
 	recvEnd    bool
 	gone       bool // out of conn.streams: nothing is sent or expected any more
 }
 
-// sendHeaders sends a header block. Behind bytes that wait for a window it waits too, so that blocks are encoded in the order in
-// which they are sent. The fields are copied where they wait.
+// sendHeaders sends a header block. Behind bytes that wait, it waits too, so that blocks are encoded in the order in which they are
+// sent; that can only be trailers. The caller holds conn.mu, here and in all that follows.
 func (h *half) sendHeaders(fields []hpack.Field, end bool) {
-	if h.gone || h.sentEnd {
+	if h.gone || h.sentEnd || h.end {
 		return
 	}
-	if len(h.pending) > 0 || h.end {
+	if len(h.pending) > 0 {
 		h.trailers, h.end = cloneFields(fields), true
 		return
 	}
@@ -48,10 +60,11 @@ func (h *half) sendHeaders(fields []hpack.Field, end bool) {
 	}
 }
 
-// appendBlock encodes a block into HEADERS and CONTINUATION frames. The caller holds mu.
+// appendBlock encodes a block into HEADERS and CONTINUATION frames.
 func (c *conn) appendBlock(id uint32, fields []hpack.Field, end bool) {
+	var none [frameHeaderLen]byte
 	at := len(c.out)
-	c.out = append(c.out, make([]byte, frameHeaderLen)...)
+	c.out = append(c.out, none[:]...)
 	c.out = c.enc.Begin(c.out)
 	for i := range fields {
 		c.out = c.enc.Append(c.out, fields[i])
@@ -81,30 +94,37 @@ func (c *conn) appendBlock(id uint32, fields []hpack.Field, end bool) {
 	}
 }
 
-// sendData sends bytes that came from another half, as far as the windows allow; the rest waits.
+// sendData sends bytes that came from another half, as far as the windows allow; the rest waits. A nil from means that nobody gets
+// credit for them. It tells how many bytes nobody wants any more.
 func (h *half) sendData(p []byte, end bool, from *half) (dropped int) {
 	if h.gone || h.sentEnd || h.end {
 		return len(p)
 	}
 	if len(h.pending) == 0 {
-		p = h.sendNow(p, end, from)
+		p = h.sendNow(p, end, from, 0)
 		if len(p) == 0 {
 			return 0
 		}
 	}
+	if from == nil {
+		h.free += len(p) // only ever in front of bytes that give credit
+	} else {
+		h.from = from
+	}
 	h.pending = append(h.pending, p...)
-	h.from, h.end = from, h.end || end
+	h.conn.pendingBytes += len(p)
+	h.end = h.end || end
 	h.enqueue()
 	return 0
 }
 
-// sendNow sends what the windows allow and gives the rest. An empty p with end is sent in any case.
-func (h *half) sendNow(p []byte, end bool, from *half) []byte {
+// sendNow sends what the windows and the room in out allow, and gives the rest. An empty p with end is sent in any case.
+func (h *half) sendNow(p []byte, end bool, from *half, free int) []byte {
 	c := h.conn
 	for {
 		n := 0
 		if len(p) > 0 {
-			if n = int(min(int64(len(p)), h.window, c.sendWindow, int64(c.settings.maxFrame))); n <= 0 {
+			if n = int(min(int64(len(p)), h.window, c.sendWindow, int64(c.settings.maxFrame))); n <= 0 || len(c.out) >= outHigh {
 				return p
 			}
 		} else if !end {
@@ -115,9 +135,12 @@ func (h *half) sendNow(p []byte, end bool, from *half) []byte {
 		if last && end {
 			flags = flagEndStream
 		}
+		c.room(frameHeaderLen + n)
 		c.out = append(appendFrameHeader(c.out, n, frameData, flags, h.id), p[:n]...)
-		if n > 0 && from != nil {
-			c.credits = append(c.credits, credit{upTo: c.base + int64(len(c.out)), from: from, n: uint32(n)})
+		unpaid := min(n, free)
+		free -= unpaid
+		if paid := n - unpaid; paid > 0 && from != nil {
+			c.owe(from, paid)
 		}
 		h.window -= int64(n)
 		c.sendWindow -= int64(n)
@@ -131,27 +154,65 @@ func (h *half) sendNow(p []byte, end bool, from *half) []byte {
 	}
 }
 
-// enqueue has the half looked at when the connection's window opens. The stream's own window is looked at when it opens.
+// owe notes that credit for n octets is due once all that is in out was written.
+func (c *conn) owe(from *half, n int) {
+	upTo := c.base + int64(len(c.out))
+	if last := len(c.credits) - 1; last >= 0 && c.credits[last].from == from && c.credits[last].upTo > c.base {
+		c.credits[last].upTo = upTo
+		c.credits[last].n += uint32(n)
+		return
+	}
+	c.credits = append(c.credits, credit{upTo: upTo, from: from, n: uint32(n)})
+}
+
+// enqueue has a half that waits looked at when the connection's window opens or its socket takes more. While it is the stream's own
+// window that is shut, its WINDOW_UPDATE does.
 func (h *half) enqueue() {
-	if !h.queued {
+	if !h.queued && h.window > 0 {
 		h.queued = true
 		h.conn.blocked = append(h.conn.blocked, h)
 	}
 }
 
-// resume sends what waited.
-func (h *half) resume() {
-	if h.gone || len(h.pending) == 0 && !h.end {
+// resumeBlocked lets those that wait for the connection go on, in turn.
+func (c *conn) resumeBlocked() {
+	if len(c.blocked) == 0 {
 		return
 	}
-	withTrailers := h.trailers != nil
-	rest := h.sendNow(h.pending, h.end && !withTrailers, h.from)
+	n := len(c.blocked)
+	for i := range n {
+		if c.sendWindow <= 0 || len(c.out) >= outHigh {
+			c.blocked = c.blocked[:copy(c.blocked, c.blocked[i:])]
+			return
+		}
+		h := c.blocked[i]
+		h.queued = false
+		h.resume() // it may be appended to blocked again
+	}
+	left := copy(c.blocked, c.blocked[n:])
+	clear(c.blocked[left:])
+	c.blocked = c.blocked[:left]
+}
+
+// resume sends what waited.
+func (h *half) resume() {
+	if h.gone || len(h.pending) == 0 {
+		return
+	}
+	before := len(h.pending)
+	rest := h.sendNow(h.pending, h.end && h.trailers == nil, h.from, h.free)
+	sent := before - len(rest)
+	h.conn.pendingBytes -= sent
+	h.free = max(0, h.free-sent)
 	if len(rest) > 0 {
-		h.pending = h.pending[:copy(h.pending, rest)]
+		if sent > 0 {
+			h.pending = h.pending[:copy(h.pending, rest)]
+		}
+		h.enqueue()
 		return
 	}
 	h.pending = nil
-	if withTrailers && !h.sentEnd {
+	if h.trailers != nil && !h.sentEnd {
 		trailers := h.trailers
 		h.trailers, h.end = nil, false
 		h.conn.appendBlock(h.id, trailers, true)
@@ -159,30 +220,73 @@ func (h *half) resume() {
 	}
 }
 
+// discard throws away what waits: nobody is to get it any more.
+func (h *half) discard() {
+	h.conn.pendingBytes -= len(h.pending)
+	h.pending, h.trailers, h.end, h.free, h.from = nil, nil, false, 0, nil
+}
+
 // ended notes that END_STREAM was sent.
 func (h *half) ended() {
 	h.sentEnd = true
 	h.end = false
-	if h.recvEnd {
+	switch {
+	case h.recvEnd:
+		h.forget()
+	case h.stop:
+		h.reset(h.stopCode)
+	}
+}
+
+// resetAtEnd resets the half once END_STREAM was sent, unless the other side ends its part before: it need not send on.
+func (h *half) resetAtEnd(code errCode) {
+	switch {
+	case h.gone || h.recvEnd:
+	case h.sentEnd:
+		h.reset(code)
+	default:
+		h.stop, h.stopCode = true, code
+	}
+}
+
+// received notes that the other side has ended its side of the stream.
+func (h *half) received() {
+	h.recvEnd = true
+	if h.sentEnd {
 		h.forget()
 	}
 }
 
-// forget takes the half off its connection. The caller holds conn.mu.
+// forget takes the half off its connection.
 func (h *half) forget() {
 	if h.gone {
 		return
 	}
 	h.gone = true
-	h.pending, h.trailers, h.end = nil, nil, false
+	h.discard()
 	c := h.conn
 	delete(c.streams, h.id)
-	if len(c.streams) == 0 && c.goingAway {
-		c.hangUp = true // at the next flush
+	if len(c.streams) == 0 {
+		c.lastBusy = c.e.clock()
+		if c.goingAway && !c.hangUp && c.closed == nil {
+			c.hangUp = true
+			c.e.flushLater(c) // who took the last stream away may have nothing to flush here
+		}
 	}
 	if c.link != nil {
 		c.link.freed()
 	}
+}
+
+// flushLater flushes a connection from a goroutine of its own.
+func (e *Engine) flushLater(c *conn) {
+	e.tasks.Add(1) // whoever holds a connection's lock has entered a task, or Close is waiting for the connection's reader
+	go c.flushAlone()
+}
+
+func (c *conn) flushAlone() {
+	defer c.e.tasks.Done()
+	flush([]*conn{c})
 }
 
 // reset ends the half with RST_STREAM.
@@ -191,11 +295,30 @@ func (h *half) reset(code errCode) {
 		return
 	}
 	h.conn.out = appendRST(h.conn.out, h.id, code)
+	h.conn.control++
+	h.conn.resetsSent.add(h.id)
 	h.forget()
 }
 
+// recentResets are the last streams that were reset by us. What comes on them was under way.
+type recentResets struct {
+	ids  *[256]uint32 // made when it is first needed
+	next uint8
+}
+
+func (r *recentResets) add(id uint32) {
+	if r.ids == nil {
+		r.ids = new([256]uint32)
+	}
+	r.ids[r.next] = id
+	r.next++
+}
+
+func (r *recentResets) has(id uint32) bool { return r.ids != nil && slices.Contains(r.ids[:], id) }
+
 // returnCredit lets the other side send n octets more, since as many were passed on. It tells whether there is now something to be
-// flushed on the half's connection. In batches of half a window, so that few octets cost little.
+// flushed on the half's connection. In batches of half a window, so that few octets cost little. The caller holds no connection's
+// lock.
 func (h *half) returnCredit(n uint32) bool {
 	c := h.conn
 	c.mu.Lock()
@@ -204,13 +327,21 @@ func (h *half) returnCredit(n uint32) bool {
 		return false
 	}
 	h.owed += n
-	if h.owed < recvStreamWindow/2 {
+	if int64(h.owed) < h.recvMax/2 {
 		return false
 	}
-	c.out = appendWindowUpdate(c.out, h.id, h.owed)
-	h.recvWindow += int64(h.owed)
-	h.owed = 0
+	h.pay(0)
 	return true
+}
+
+// pay sends the credit that is owed, and more where the window grows.
+func (h *half) pay(more int64) {
+	n := int64(h.owed) + more
+	h.conn.out = appendWindowUpdate(h.conn.out, h.id, uint32(n))
+	h.conn.control++
+	h.recvWindow += n
+	h.recvMax += more
+	h.owed = 0
 }
 
 func cloneFields(fields []hpack.Field) []hpack.Field {

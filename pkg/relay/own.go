@@ -9,8 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
-
-	"github.com/flyproxy/flyproxy/pkg/routing"
 )
 
 // Register lets f put services on a gRPC server inside of this process, which the relay reaches like one more peer, over a socket
@@ -43,9 +41,16 @@ func (e *Engine) isOwn(method string) bool {
 
 // takeOwn gives a call to the sidecar's own services.
 func (s *stream) takeOwn(c *conn) {
-	if !s.e.own.take(s, c) {
-		s.fail(c, statusUnavailable, "the sidecar is ending")
-		s.finish(routing.Canceled, statusUnavailable)
+	if s.e.own.take(s, c) != taken {
+		s.ownGone(c)
+	}
+}
+
+// ownGone ends a call to the sidecar's own services when they can't be reached: the sidecar is ending.
+func (s *stream) ownGone(c *conn) {
+	if _, mine := s.claim(); mine {
+		s.fail(c, statusUnavailable, "the sidecar's own service is ending")
+		s.finish(c, outcomeOfOurs, statusUnavailable)
 	}
 }
 

@@ -11,10 +11,12 @@ import (
 func (c *conn) responseHeaders(id uint32, end, tooLarge bool) error {
 	h := c.lookup(id)
 	if h == nil {
-		return nil // reset a moment ago; the block was decoded, which keeps the tables in step
+		return c.closedStream(id) // the block was decoded, which keeps the tables in step
 	}
+	c.link.spoke()
 	if tooLarge {
-		return streamError{id, codeProtocol, "its headers are larger than limits.max_header_bytes"}
+		c.e.hit(limitHeaderBytes)
+		return streamError{id, codeProtocol, exceeded(limitHeaderBytes, int64(c.e.cfg.Limits.HeaderBytes), "its headers are too large")}
 	}
 	s := h.s
 	s.mu.Lock()
@@ -23,79 +25,97 @@ func (c *conn) responseHeaders(id uint32, end, tooLarge bool) error {
 		return nil
 	}
 	begun := s.begun
-	interim, why := checkResponse(c.fields, begun)
-	if why == "" && begun && !end {
+	r, why := readResponse(c.fields, begun)
+	switch {
+	case why != "":
+	case begun && !end:
 		why = "trailers without END_STREAM"
-	}
-	if why == "" && interim && end {
+	case r.interim && end:
 		why = "an interim response with END_STREAM"
 	}
 	if why != "" {
 		s.mu.Unlock()
 		return streamError{id, codeProtocol, why}
 	}
-	if !interim {
-		s.begun = true
-		s.fields, s.replay = nil, nil
-		for i := range c.fields {
-			if c.fields[i].Name == "grpc-status" {
-				s.status = parseStatus(c.fields[i].Value)
-			}
+	if end && !begun && r.status == statusUnavailable && s.mayRepeat(r.pushback) {
+		s.mu.Unlock()
+		s.repeat(c, h, routing.Answered, r.pushback)
+		return nil
+	}
+	first := !begun && !r.interim
+	if first {
+		s.begun, s.grpc = true, r.grpc && !end
+		s.request.drop(s.e, c)
+	}
+	if r.hasStatus {
+		s.status = r.status
+		s.grpc = false
+	}
+	over := end && !s.over
+	s.over = s.over || end
+	pick, picked, code := s.pick, s.picked, s.status
+	s.mu.Unlock()
+	if first && picked {
+		c.link.served()
+		if pick.Peer.BackedOff() {
+			pick.Responding()
 		}
 	}
-	pick, picked := s.pick, s.picked
-	s.mu.Unlock()
-	if picked && !interim && !begun {
-		pick.Responding()
-	}
-	c.fields = withoutHop(c.fields)
 	dc := s.down.conn
 	dc.mu.Lock()
 	s.down.sendHeaders(c.fields, end)
+	if end {
+		s.down.resetAtEnd(codeNo)
+	}
 	dc.mu.Unlock()
 	c.touch(dc)
 	if end {
-		s.upEnded(c, h)
-		s.mu.Lock()
-		code := s.status
-		s.mu.Unlock()
-		s.finish(routing.Answered, code)
+		c.answeredOn(h)
+	}
+	if over {
+		s.finish(c, routing.Answered, code)
 	}
 	return nil
 }
 
-// checkResponse checks a response's block; it tells whether the response is an interim one (1xx).
-func checkResponse(fields []hpack.Field, trailers bool) (interim bool, why string) {
-	status, regular := "", false
-	for i := range fields {
-		f := &fields[i]
-		if strings.HasPrefix(f.Name, ":") {
-			if f.Name != ":status" || status != "" || regular || trailers || f.Value == "" {
-				return false, "a pseudo-header that does not belong there"
-			}
-			status = f.Value
-		} else {
-			regular = true
-		}
-		if strings.ContainsAny(f.Value, "\r\n\x00") {
-			return false, "a control character in a value"
-		}
-	}
-	if !trailers && len(status) != 3 {
-		return false, "no :status"
-	}
-	return strings.HasPrefix(status, "1"), ""
+// response is what the relay reads in a response's block.
+type response struct {
+	interim   bool // 1xx
+	grpc      bool // its content-type is gRPC's
+	hasStatus bool
+	status    uint32
+	pushback  string
 }
 
-// withoutHop takes out the connection-level headers. Usually there are none and nothing is copied.
-func withoutHop(fields []hpack.Field) []hpack.Field {
-	kept := fields[:0]
+// readResponse reads a block, and says what is malformed in it (RFC 9113 §8.1.1, §8.3.2).
+func readResponse(fields []hpack.Field, trailers bool) (r response, why string) {
+	status, regular := "", false
+	r.status = statusUnknown
 	for i := range fields {
-		switch fields[i].Name {
-		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+		f := &fields[i]
+		if len(f.Name) > 0 && f.Name[0] == ':' {
+			if f.Name != ":status" || status != "" || regular || trailers || len(f.Value) != 3 {
+				return r, "a pseudo-header that does not belong there"
+			}
+			status = f.Value
 			continue
 		}
-		kept = append(kept, fields[i])
+		regular = true
+		if why := checkRegular(f); why != "" {
+			return r, why
+		}
+		switch f.Name {
+		case "grpc-status":
+			r.hasStatus, r.status = true, parseStatus(f.Value)
+		case "content-type":
+			r.grpc = strings.HasPrefix(f.Value, "application/grpc")
+		case "grpc-retry-pushback-ms":
+			r.pushback = f.Value
+		}
 	}
-	return kept
+	if !trailers && status == "" {
+		return r, "no :status"
+	}
+	r.interim = status != "" && status[0] == '1'
+	return r, ""
 }

@@ -8,23 +8,18 @@ import (
 
 // Stats gives the engine's state.
 func (e *Engine) Stats() engine.Stats {
-	st := engine.Stats{InFlight: e.inFlight.Load()}
+	st := engine.Stats{
+		InFlight: e.inFlight.Load(), Clients: int(e.clients.Load()), BufferedBytes: e.buffered.Load(), ReplayBytes: e.replay.Load(),
+		Limits: make(map[string]uint64, limits), Retries: make(map[string]uint64, reasons),
+	}
+	for i, name := range limitNames {
+		st.Limits[name] = e.hits[i].Load()
+	}
+	for i, name := range reasonNames {
+		st.Retries[name] = e.retries[i].Load()
+	}
 	e.pool.peers.Range(func(_, v any) bool {
-		pe := v.(*peer)
-		p := engine.PeerConnections{Key: pe.of.Key, Region: pe.of.Region, Address: pe.of.Address}
-		if links := pe.ready.Load(); links != nil {
-			for _, l := range *links {
-				p.Ready++
-				p.Streams += int(l.streams.Load())
-			}
-		}
-		p.Streams += int(pe.waiters.Load())
-		pe.mu.Lock()
-		if pe.dialing {
-			p.Connecting = 1
-		}
-		pe.mu.Unlock()
-		if p.Ready+p.Connecting > 0 {
+		if p := v.(*peer).stats(); p.Ready+p.Connecting+p.Failed+p.Silent > 0 {
 			st.Peers = append(st.Peers, p)
 		}
 		return true
@@ -32,22 +27,24 @@ func (e *Engine) Stats() engine.Stats {
 	return st
 }
 
-// sweep closes the connections to peers that were not used for IdleTimeout.
-func (p *pool) sweep(now time.Time) {
-	before := now.Add(-p.e.cfg.IdleTimeout).UnixNano()
-	p.peers.Range(func(k, v any) bool {
-		pe := v.(*peer)
-		if pe.used.Load() >= before || pe.waiters.Load() > 0 {
-			return true
+func (pe *peer) stats() engine.PeerConnections {
+	p := engine.PeerConnections{Key: pe.of.Key, Region: pe.of.Region, Address: pe.of.Address, Waiting: int(pe.waiters.Load())}
+	pe.mu.Lock()
+	defer pe.mu.Unlock()
+	for _, l := range pe.links {
+		if l.silent {
+			p.Silent++
+		} else {
+			p.Ready++
 		}
-		if links := pe.ready.Load(); links != nil {
-			for _, l := range *links {
-				if l.streams.Load() > 0 {
-					return true
-				}
-			}
-		}
-		pe.closeIdle()
-		return true
-	})
+		p.Streams += int(l.streams.Load())
+		p.RTT = max(p.RTT, time.Duration(l.rtt.Load()))
+	}
+	switch {
+	case pe.dialing:
+		p.Connecting = 1
+	case len(pe.links) == 0 && pe.failures > 0 && !pe.removed:
+		p.Failed = 1
+	}
+	return p
 }

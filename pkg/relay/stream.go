@@ -3,96 +3,59 @@ package relay
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/flyproxy/flyproxy/pkg/relay/hpack"
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
 
 // stream is one call: its half towards the client, its half towards the peer, and what is needed to begin it again elsewhere.
 type stream struct {
-	e       *Engine
-	started time.Time
-	down    half
-	method  string
-	// unprocessedBy says that a peer was sent the call and has not processed it. It belongs to whoever routes the call.
-	unprocessedBy bool
-	// contentLength is what the client announced, -1 if it did not; received is what came.
+	e *Engine
+	// started is when its headers came, deadline when it must be over (0: never), on the engine's clock. They don't change.
+	started, deadline int64
+	down              half
+	place             int // in the client connection's deadlines, from 1 on; 0 when it is not there. Guarded by deadlines.mu.
+
+	// contentLength is what the client announced, -1 if it did not; received is what came. They belong to the client's reader.
 	contentLength, received int64
 
-	// ended is set once the call's outcome was told.
-	ended atomic.Bool
+	// The fields below belong to whoever routes the call: one goroutine at a time, since a call is either being routed, or waits in
+	// one queue, or is with one peer.
+	call routing.Call
+	// unprocessedBy says that a peer was sent the call and has not processed it, busy how many peers had no room, and queues that it
+	// now waits where there is none.
+	unprocessedBy, queues bool
+	busy                  int
+
+	// done is set when the call has ended.
+	done atomic.Bool
 
 	mu sync.Mutex
 	// The fields below are guarded by mu. A conn.mu may be taken under it.
-	call     routing.Call
-	fields   []hpack.Field // the request's, until the response has begun
-	pick     routing.Pick
-	picked   bool
-	up       *half // nil while the call waits for a connection
-	deadline time.Time
-	attempts int
-	// replay holds the request's bytes until the response has begun: all of them while the call waits, and after that as long as
-	// they stay within bounds. lost says that some are no longer there.
-	replay    []byte
-	lost      bool
-	replayEnd bool
-	// begun says that response headers went to the client: from here on nothing is tried again.
-	begun  bool
+	request replay
+	pick    routing.Pick
+	picked  bool
+	up      *half // nil while the call waits for a connection
+	first   half  // what up points to at first
+	// attempts counts the peers that were picked, repeated those of them that policy retries added.
+	attempts, repeated int
+	// begun says that response headers went to the client: from here on nothing is tried again. grpc says that they are those of a
+	// gRPC response, which ends with a status.
+	begun, grpc bool
+	// over says that the outcome of the call is known. Its halves may still be open: a client may send on after the response.
+	over   bool
 	status uint32
-	timer  *time.Timer
 }
 
-// replayLimit bounds what is kept of a call's request for the case that its peer goes away without having processed it. A call
-// that has sent more is not replayed.
-const replayLimit = 64 << 10
+// outcomeOfOurs is the outcome, for the router, of a call that our side has ended: it says nothing about the peer.
+const outcomeOfOurs = routing.Canceled
 
-// data passes bytes that came on half h to the other one. It runs on the reader of c.
-func (s *stream) data(c *conn, h *half, p []byte, end bool) error {
-	if h.down {
-		return s.requestData(c, h, p, end)
-	}
-	return s.responseData(c, h, p, end)
-}
-
-func (s *stream) requestData(c *conn, h *half, p []byte, end bool) error {
-	s.received += int64(len(p))
-	if s.contentLength >= 0 && (s.received > s.contentLength || end && s.received != s.contentLength) {
-		return streamError{h.id, codeProtocol, "content-length does not fit the DATA"}
-	}
-	if end {
-		c.mu.Lock()
-		h.recvEnd = true
-		if h.sentEnd {
-			h.forget()
-		}
-		c.mu.Unlock()
-	}
+// claim settles who ends the call: exactly one caller gets mine, and calls finish. up is the peer's half, if there is one.
+func (s *stream) claim() (up *half, mine bool) {
 	s.mu.Lock()
-	up := s.up
-	waiting := up == nil
-	if !s.begun && !s.lost {
-		if waiting || len(s.replay)+len(p) <= replayLimit {
-			s.replay = append(s.replay, p...)
-			s.replayEnd = s.replayEnd || end
-		} else {
-			s.replay, s.lost = nil, true
-		}
-	}
-	if waiting {
-		s.mu.Unlock()
-		return nil // credit is returned when a peer's socket takes it, so a window bounds what waits here
-	}
-	uc := up.conn
-	uc.mu.Lock()
-	dropped := up.sendData(p, end, h)
-	uc.mu.Unlock()
-	s.mu.Unlock()
-	c.touch(uc)
-	if dropped > 0 && h.returnCredit(uint32(dropped)) {
-		c.touch(c)
-	}
-	return nil
+	defer s.mu.Unlock()
+	mine = !s.over
+	s.over = true
+	return s.up, mine
 }
 
 func (s *stream) responseData(c *conn, h *half, p []byte, end bool) error {
@@ -105,102 +68,113 @@ func (s *stream) responseData(c *conn, h *half, p []byte, end bool) error {
 		s.mu.Unlock()
 		return streamError{h.id, codeProtocol, "DATA before HEADERS"}
 	}
+	over := end && !s.over
+	s.over = s.over || end
+	code := s.status
+	mute := end && s.grpc // a gRPC response that ends with DATA has no status
 	s.mu.Unlock()
 	dc := s.down.conn
 	dc.mu.Lock()
-	dropped := s.down.sendData(p, end, h)
+	dropped := s.down.sendData(p, end && !mute, h)
+	if mute {
+		code = statusInternal
+		s.down.sendHeaders(trailers(code, "the peer ended its response without a status"), true)
+	}
+	if end {
+		s.down.resetAtEnd(codeNo)
+	}
 	dc.mu.Unlock()
 	c.touch(dc)
 	if dropped > 0 && h.returnCredit(uint32(dropped)) {
 		c.touch(c)
 	}
 	if end {
-		s.upEnded(c, h)
-		s.finish(routing.Answered, statusUnknown)
+		c.answeredOn(h)
+	}
+	if over {
+		s.finish(c, routing.Answered, code)
 	}
 	return nil
 }
 
-// upEnded notes that the peer has sent all.
-func (s *stream) upEnded(c *conn, h *half) {
+// answeredOn notes that the peer's response on h is complete. What the client may still send nobody reads: in gRPC a call is over with
+// its status, so the stream is freed at once, on both sides (RFC 9113 §8.1).
+func (c *conn) answeredOn(h *half) {
 	c.mu.Lock()
-	h.recvEnd = true
-	if h.sentEnd {
-		h.forget()
-	}
+	h.received()
+	open := !h.gone
+	h.reset(codeNo)
 	c.mu.Unlock()
+	if open {
+		c.touch(c)
+	}
 }
 
-// begun is what became of an attempt to begin a call on a connection.
-type begun uint8
-
-const (
-	onItsWay begun = iota
-	// leaving means that the connection takes no more calls.
-	leaving
-	// over means that the call has ended meanwhile.
-	over
-)
-
-// begin sends the call to a peer's connection, on which a place was reserved for it. It runs on a reader, or where the connection
-// was made.
-func (s *stream) begin(uc *conn) begun {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended.Load() || s.up != nil {
-		return over
-	}
-	uc.mu.Lock()
-	defer uc.mu.Unlock()
-	if uc.goingAway || uc.closed != nil {
-		return leaving
-	}
-	up := &half{s: s, conn: uc, id: uc.nextID, window: uc.settings.initialWindow, recvWindow: recvStreamWindow}
-	uc.nextID += 2
-	uc.streams[up.id] = up
-	s.up = up
-	fields := s.requestFields()
-	end := s.replayEnd && len(s.replay) == 0
-	up.sendHeaders(fields, end)
-	if !end && (len(s.replay) > 0 || s.replayEnd) {
-		up.sendData(s.replay, s.replayEnd, &s.down)
-	}
-	if len(s.replay) > replayLimit {
-		s.replay, s.lost = nil, true
-	}
-	return onItsWay
-}
-
-// wasReset handles the other side's RST_STREAM on one half. It runs on the reader of c.
-func (s *stream) wasReset(c *conn, h *half, code errCode) {
+// wasReset handles the other side's RST_STREAM on one half, which was forgotten already. whole says that that side had ended its
+// part before. It runs on the reader of c.
+func (s *stream) wasReset(c *conn, h *half, code errCode, whole bool) {
 	if h.down {
 		s.canceled(c, code)
 		return
 	}
 	s.mu.Lock()
-	mine, begun, lost := s.up == h, s.begun, s.lost
+	mine, again := s.up == h, !s.begun && !s.request.lost && !s.over
+	begun := s.begun
 	s.mu.Unlock()
 	switch {
 	case !mine:
-	case code == codeRefusedStream && !begun && !lost:
-		s.again(c, routing.Unprocessed)
+		return
+	case code == codeRefusedStream && again:
+		s.again(c, routing.Unprocessed, reasonRefused)
+		return
+	}
+	_, claimed := s.claim()
+	status := statusOfReset(code)
+	switch {
+	case code == codeRefusedStream && !begun:
+		// To a client it would say that it may send the call again unseen, which is ours to do, and we cannot.
+		s.fail(c, status, "the peer refused the call, which was too large to be kept and sent to another")
+	case whole:
+		s.stopRequest(c, code)
 	default:
 		s.resetDown(c, code)
-		s.finish(routing.Answered, statusOfReset(code))
+	}
+	if claimed {
+		s.finish(c, routing.Answered, status)
 	}
 }
 
 // canceled passes the client's RST_STREAM on to the peer.
 func (s *stream) canceled(c *conn, code errCode) {
-	s.mu.Lock()
-	if up := s.up; up != nil {
-		up.conn.mu.Lock()
-		up.reset(code)
-		up.conn.mu.Unlock()
-		c.touch(up.conn)
+	up, mine := s.claim()
+	s.abandon(c, up, code)
+	if mine {
+		s.finish(c, outcomeOfOurs, statusCanceled)
 	}
-	s.mu.Unlock()
-	s.finish(routing.Canceled, statusCanceled)
+}
+
+// abandon resets the peer's half. c is the connection on whose reader it runs, nil elsewhere.
+func (s *stream) abandon(c *conn, up *half, code errCode) {
+	if up == nil {
+		return
+	}
+	uc := up.conn
+	uc.mu.Lock()
+	open := !up.gone
+	up.reset(code)
+	uc.mu.Unlock()
+	if open {
+		flushFrom(c, uc)
+	}
+}
+
+// flushFrom has a connection flushed: at the end of the batch of c's reader, or now where there is none.
+func flushFrom(c, target *conn) {
+	if c != nil {
+		c.touch(target)
+		return
+	}
+	flush([]*conn{target})
 }
 
 // resetDown ends the client's half.
@@ -209,69 +183,87 @@ func (s *stream) resetDown(c *conn, code errCode) {
 	dc.mu.Lock()
 	s.down.reset(code)
 	dc.mu.Unlock()
-	c.touch(dc)
+	flushFrom(c, dc)
 }
 
-// broken ends a call in which one side did something wrong.
+// stopRequest tells a client whose response is complete that nobody reads what it still sends (RFC 9113 §8.1), once it has all of
+// the response.
+func (s *stream) stopRequest(c *conn, code errCode) {
+	dc := s.down.conn
+	dc.mu.Lock()
+	s.down.resetAtEnd(code)
+	dc.mu.Unlock()
+	flushFrom(c, dc)
+}
+
+// broken ends a call in which one side did something wrong; its half was reset already.
 func (s *stream) broken(c *conn, h *half, err streamError) {
 	if h.down {
 		s.canceled(c, codeCancel)
 		return
 	}
-	s.fail(c, statusInternal, "the peer broke the HTTP/2 protocol: "+err.why)
-	s.finish(routing.Answered, statusInternal)
+	if _, mine := s.claim(); mine {
+		s.fail(c, statusInternal, "the peer broke the HTTP/2 protocol: "+err.why)
+		s.finish(c, routing.Answered, statusInternal)
+	}
 }
 
-// fail gives the client a status of our own, if it has none yet.
-func (s *stream) fail(c *conn, code uint32, message string) {
+// fail gives the client a status of our own, if it has none yet, behind what waits to be sent to it. c is the connection on whose
+// reader it runs, nil elsewhere.
+func (s *stream) fail(c *conn, code uint32, message string) { s.tell(c, code, message, false) }
+
+// cut is fail, but throws away what waits: there is no time, or no memory, for it.
+func (s *stream) cut(c *conn, code uint32, message string) { s.tell(c, code, message, true) }
+
+func (s *stream) tell(c *conn, code uint32, message string, discard bool) {
 	s.mu.Lock()
 	begun := s.begun
 	s.begun = true
 	s.mu.Unlock()
 	dc := s.down.conn
 	dc.mu.Lock()
+	if discard {
+		s.down.discard()
+	}
 	if begun {
-		// Headers went out: only trailers can say it now, behind what waits.
+		// Headers went out: only trailers can say it now.
 		s.down.sendHeaders(trailers(code, message), true)
 	} else {
 		s.down.sendHeaders(trailersOnly(code, message), true)
 	}
-	s.down.stopReading()
+	s.down.resetAtEnd(codeNo)
 	dc.mu.Unlock()
-	if c != nil {
-		c.touch(dc)
-	} else {
-		flush([]*conn{dc})
-	}
+	flushFrom(c, dc)
 }
 
-// stopReading tells a client whose call is over that nobody reads what it still sends (RFC 9113 §8.1). The caller holds conn.mu.
-func (h *half) stopReading() {
-	if !h.recvEnd && h.sentEnd {
-		h.reset(codeNo)
-	}
-}
-
-// finish tells the outcome, once.
-func (s *stream) finish(o routing.Outcome, code uint32) {
-	if s.ended.Swap(true) {
-		return
-	}
+// finish tells the outcome. Who has claimed the call calls it. c is the connection on whose reader it runs, nil elsewhere.
+func (s *stream) finish(c *conn, o routing.Outcome, code uint32) {
+	s.done.Store(true)
 	s.mu.Lock()
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-	if code == statusUnknown {
-		code = s.status
-	}
 	pick, picked := s.pick, s.picked
 	s.picked = false
-	s.fields, s.replay = nil, nil
-	service := pick.Service
+	s.request.drop(s.e, c)
 	attempts := s.attempts
+	s.mu.Unlock()
+	if s.deadline != 0 {
+		s.down.conn.removeDeadline(s)
+	}
+	if picked {
+		pick.Done(o)
+	}
+	s.e.callEnded(s, pick.Service, pick.Peer, code, attempts)
+}
+
+// unpick gives the pick back.
+func (s *stream) unpick(o routing.Outcome) {
+	s.mu.Lock()
+	pick, picked := s.pick, s.picked
+	s.picked = false
 	s.mu.Unlock()
 	if picked {
 		pick.Done(o)
 	}
-	s.e.callEnded(s, service, pick.Peer, code, attempts)
 }
+
+// finished tells whether the call has ended.
+func (s *stream) finished() bool { return s.done.Load() }

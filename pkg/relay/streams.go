@@ -22,11 +22,12 @@ func (c *conn) data(f *frame) error {
 	if !ok {
 		return connError{codeProtocol, "padding longer than its frame"}
 	}
+	end := f.has(flagEndStream)
 	c.mu.Lock()
 	h := c.streams[f.stream]
 	if h == nil {
 		c.mu.Unlock()
-		return nil // under way when the stream was reset
+		return c.closedStream(f.stream)
 	}
 	if h.recvEnd {
 		c.mu.Unlock()
@@ -36,12 +37,22 @@ func (c *conn) data(f *frame) error {
 		c.mu.Unlock()
 		return streamError{f.stream, codeFlowControl, "more DATA than the stream's window allows"}
 	}
+	window := h.recvMax
 	c.mu.Unlock()
 	// Padding goes no further, so its credit is returned at once.
 	if pad := len(f.payload) - len(payload); pad > 0 && h.returnCredit(uint32(pad)) {
 		c.touch(c)
 	}
-	return h.s.data(c, h, payload, f.has(flagEndStream))
+	if len(payload) == 0 && !end {
+		return nil // it says nothing; passed on, it would cost the other side what it costs nothing to send
+	}
+	if !end {
+		c.measure(h, len(payload), window)
+	}
+	if h.down {
+		return h.s.requestData(c, h, payload, end)
+	}
+	return h.s.responseData(c, h, payload, end)
 }
 
 // headers begins a header block.
@@ -83,8 +94,9 @@ func (c *conn) continuation(f *frame) error {
 	}
 	c.block.frames++
 	c.block.buf = append(c.block.buf, f.payload...)
-	// HPACK makes blocks smaller, hardly ever larger, so a block over the limit is over it decoded too.
-	if c.block.frames > maxBlockFrames || len(c.block.buf) > int(c.e.cfg.Limits.HeaderBytes) {
+	// HPACK makes blocks smaller, hardly ever larger, so a block over the limit is over it decoded too. It must be decoded all the
+	// same, or the tables are out of step; one that is far over ends the connection.
+	if c.block.frames > maxBlockFrames+int(c.e.cfg.Limits.HeaderBytes)>>13 || len(c.block.buf) > 8*int(c.e.cfg.Limits.HeaderBytes) {
 		return connError{codeEnhanceYourCalm, "header block too long"}
 	}
 	if !f.has(flagEndHeaders) {
@@ -122,28 +134,59 @@ func (c *conn) rst(f *frame) error {
 	code := errCode(binary.BigEndian.Uint32(f.payload))
 	c.mu.Lock()
 	h := c.streams[f.stream]
+	whole := false
 	if h != nil {
+		whole = h.recvEnd
 		h.forget()
 	}
 	c.mu.Unlock()
 	if h != nil {
-		h.s.wasReset(c, h, code)
+		h.s.wasReset(c, h, code, whole)
 	}
-	return nil
+	return c.countReset()
+}
+
+// closedStream handles a frame on a stream that is closed. Behind our own reset, such frames are to be ignored: they were under way
+// (RFC 9113 §5.1).
+func (c *conn) closedStream(id uint32) error {
+	c.mu.Lock()
+	ours := c.resetsSent.has(id)
+	if !ours {
+		c.out = appendRST(c.out, id, codeStreamClosed)
+		c.control++
+	}
+	c.mu.Unlock()
+	if ours {
+		return nil
+	}
+	c.touch(c)
+	return c.countReset()
+}
+
+// countReset counts a stream of a client that ended early, by its own doing or by what it did wrong: either costs us and its peer
+// a call, and costs the client nothing (CVE-2023-44487, CVE-2025-8671).
+func (c *conn) countReset() error {
+	if c.link != nil || c.resets.take(c.now, c.e.cfg.Limits.ResetsPerSecond) {
+		return nil
+	}
+	c.e.hit(limitResets)
+	return connError{codeEnhanceYourCalm, exceeded(limitResets, int64(c.e.cfg.Limits.ResetsPerSecond), "too many streams were reset")}
 }
 
 // resetBySelf ends a stream for something that the other side did wrong on it.
-func (c *conn) resetBySelf(err streamError) {
+func (c *conn) resetBySelf(err streamError) error {
 	c.mu.Lock()
 	h := c.streams[err.stream]
 	if h != nil {
 		h.reset(err.code)
 	} else {
 		c.out = appendRST(c.out, err.stream, err.code)
+		c.control++
 	}
 	c.mu.Unlock()
 	c.touch(c)
 	if h != nil {
 		h.s.broken(c, h, err)
 	}
+	return c.countReset()
 }

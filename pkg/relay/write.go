@@ -1,19 +1,41 @@
 package relay
 
 import (
+	"io"
+	"sync"
+	"time"
+
 	"golang.org/x/sys/unix"
 )
 
+const (
+	// outHigh is how much is encoded ahead of the socket: DATA beyond it waits on its half, where a reset still frees it.
+	outHigh = 96 << 10
+	// outSize is the size of the buffers that connections share; smallOut is what an idle one keeps.
+	outSize  = 128 << 10
+	smallOut = 4 << 10
+)
+
+var outBuffers = sync.Pool{New: func() any { return new([outSize]byte) }}
+
 // flush writes what the connections have to send, without waiting: what a socket does not take goes to a writer goroutine of that
 // connection. What is written gives credit to the streams that the octets came from, on other connections, which are flushed in
-// turn. It returns the emptied list for reuse.
+// turn. It returns the emptied list for reuse. No lock is held by the caller.
 func flush(list []*conn) []*conn {
-	var got []credit
+	if len(list) == 0 {
+		return list
+	}
+	e := list[0].e
+	var room [16]credit // enough for most, without an allocation
+	got := room[:0]
 	for i := 0; i < len(list); i++ {
 		got = list[i].write(got[:0])
 		list = accept(list, i+1, got)
 	}
 	clear(list)
+	if e.buffered.Load() > e.cfg.Limits.BufferedBytes {
+		e.relieve()
+	}
 	return list[:0]
 }
 
@@ -40,27 +62,34 @@ func appendConn(list []*conn, done int, c *conn) []*conn {
 // write writes as much as the socket takes now, unless somebody else is writing, and appends the credits of what was written.
 func (c *conn) write(got []credit) []credit {
 	c.mu.Lock()
-	if c.writing || len(c.out) == 0 {
-		c.hangUpIfDone()
+	if c.writing {
+		c.account()
+		c.overflow()
 		c.mu.Unlock()
 		return got
 	}
-	c.writing = true
 	for len(c.out) > 0 {
+		c.writing = true
 		buf := c.takeOut()
 		c.mu.Unlock()
 		n := c.writeNow(buf)
 		c.mu.Lock()
 		got = c.written(n, got)
 		if n < len(buf) {
+			c.account()
 			c.mu.Unlock()
-			c.e.tasks.Add(1)
-			go c.writer(buf, buf[n:])
+			if c.e.enter() {
+				go c.writer(buf, buf[n:])
+			} else {
+				_ = c.nc.Close()
+			}
 			return got
 		}
 		c.giveBack(buf)
+		c.resumeBlocked()
 	}
 	c.writing = false
+	c.account()
 	c.hangUpIfDone()
 	c.mu.Unlock()
 	return got
@@ -71,12 +100,30 @@ func (c *conn) takeOut() []byte {
 	buf := c.out
 	c.base += int64(len(buf))
 	c.out, c.spare = c.spare[:0], nil
+	c.control = 0
 	return buf
 }
 
+// giveBack keeps a small buffer, and gives a large one to whoever needs it next. The caller holds mu.
 func (c *conn) giveBack(buf []byte) {
-	if cap(buf) <= keepBuffer {
+	switch {
+	case cap(buf) == outSize:
+		outBuffers.Put((*[outSize]byte)(buf[:outSize]))
+	case cap(buf) <= smallOut:
 		c.spare = buf[:0]
+	}
+}
+
+// room makes place for n octets more in out. The caller holds mu.
+func (c *conn) room(n int) {
+	if len(c.out)+n <= cap(c.out) || len(c.out)+n <= smallOut || len(c.out)+n > outSize || cap(c.out) >= outSize {
+		return // it has the place, or append sees to it
+	}
+	b := outBuffers.Get().(*[outSize]byte)
+	old := c.out
+	c.out = append(b[:0], old...)
+	if c.spare == nil && cap(old) <= smallOut {
+		c.spare = old[:0]
 	}
 }
 
@@ -87,6 +134,9 @@ func (c *conn) written(n int, got []credit) []credit {
 	for done < len(c.credits) && c.credits[done].upTo <= c.wrote {
 		done++
 	}
+	if done == 0 {
+		return got
+	}
 	got = append(got, c.credits[:done]...)
 	left := copy(c.credits, c.credits[done:])
 	clear(c.credits[left:])
@@ -94,10 +144,26 @@ func (c *conn) written(n int, got []credit) []credit {
 	return got
 }
 
-// hangUpIfDone closes a connection that was to be closed once everything was said. The caller holds mu.
+// hangUpIfDone ends the sending side of a connection that was to be closed once everything was said. The other side reads what is
+// under way and closes; if it does not, the reader's deadline ends the connection. The caller holds mu.
 func (c *conn) hangUpIfDone() {
-	if c.hangUp && len(c.out) == 0 && !c.writing {
-		_ = c.nc.Close()
+	if !c.hangUp || len(c.out) > 0 || c.writing {
+		return
+	}
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+		return
+	}
+	_ = c.nc.Close()
+}
+
+// overflow ends a connection on which more control frames wait than are allowed: its other side makes us answer and does not read.
+// The caller holds mu.
+func (c *conn) overflow() {
+	if c.control > c.e.cfg.Limits.ControlFrames && c.closed == nil && !c.hangUp {
+		c.e.hit(limitControlFrames)
+		c.hangUp = true
+		_ = c.nc.Close() // a GOAWAY would wait behind what is not read
 	}
 }
 
@@ -107,23 +173,27 @@ func (c *conn) writeNow(buf []byte) int {
 	if c.raw == nil {
 		return 0
 	}
-	n := 0
-	err := c.raw.Control(func(fd uintptr) {
-		for n < len(buf) {
-			m, err := unix.Write(int(fd), buf[n:])
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil || m <= 0 {
-				return // EAGAIN, or an error that the writer goroutine will meet again
-			}
-			n += m
-		}
-	})
+	c.direct, c.directN = buf, 0
+	err := c.raw.Control(c.tryWrite)
+	c.direct = nil
 	if err != nil {
 		return 0
 	}
-	return n
+	return c.directN
+}
+
+// writable is the part of writeNow that has the file descriptor.
+func (c *conn) writable(fd uintptr) {
+	for c.directN < len(c.direct) {
+		n, err := unix.Write(int(fd), c.direct[c.directN:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return // EAGAIN, or an error that the writer goroutine will meet again
+		}
+		c.directN += n
+	}
 }
 
 // writer writes what the socket did not take at once, and what comes meanwhile, until nothing is left.
@@ -132,15 +202,20 @@ func (c *conn) writer(buf, rest []byte) {
 	var got []credit
 	for {
 		n, err := c.nc.Write(rest)
+		if err == nil && n < len(rest) {
+			err = io.ErrShortWrite
+		}
 		c.mu.Lock()
 		got = c.written(n, got[:0])
 		if err != nil {
-			c.writing = false
+			// The reader finds out and ends the streams. It stays ours to write, so nobody tries again.
+			c.account()
 			c.mu.Unlock()
-			_ = c.nc.Close() // the reader finds out and ends the streams
+			_ = c.nc.Close()
 			return
 		}
 		c.giveBack(buf)
+		c.resumeBlocked()
 		done := len(c.out) == 0
 		if done {
 			c.writing = false
@@ -149,6 +224,7 @@ func (c *conn) writer(buf, rest []byte) {
 			buf = c.takeOut()
 			rest = buf
 		}
+		c.account()
 		c.mu.Unlock()
 		flush(accept(nil, 0, got))
 		if done {

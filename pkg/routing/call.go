@@ -19,6 +19,16 @@ type Call struct {
 
 func (c *Call) hasTried(p *Peer) bool { return slices.Contains(c.tried, p) }
 
+// Avoid keeps a peer from being offered to the call again, whatever the outcome of its pick.
+func (c *Call) Avoid(p *Peer) {
+	if p != nil && !c.hasTried(p) {
+		c.tried = append(c.tried, p)
+	}
+}
+
+// Forget has all peers offered to the call again.
+func (c *Call) Forget() { c.tried = c.tried[:0] }
+
 // Outcome is what became of a Pick.
 type Outcome uint8
 

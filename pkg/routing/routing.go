@@ -82,6 +82,7 @@ type Router struct {
 	mu       sync.Mutex
 	peers    map[registry.Key]*Peer
 	onRemove []func(*Peer)
+	rtts     map[string]time.Duration // by region, as measured
 }
 
 // New makes a Router that knows no instances yet. It fails on an unknown policy.
@@ -102,7 +103,7 @@ func New(cfg Config) (*Router, error) {
 	cfg.BackoffMax = max(cfg.BackoffMax, cfg.BackoffBase)
 	cfg.Routes = slices.Clone(cfg.Routes)
 	slices.SortStableFunc(cfg.Routes, func(a, b Route) int { return len(b.Prefix) - len(a.Prefix) })
-	r := &Router{cfg: cfg, policy: p, epoch: cfg.Now(), peers: make(map[registry.Key]*Peer)}
+	r := &Router{cfg: cfg, policy: p, epoch: cfg.Now(), peers: make(map[registry.Key]*Peer), rtts: make(map[string]time.Duration)}
 	r.table.Store(&table{})
 	return r, nil
 }

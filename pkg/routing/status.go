@@ -2,6 +2,7 @@ package routing
 
 import (
 	"math/rand/v2"
+	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/registry"
 )
@@ -73,4 +74,40 @@ func (r *Router) Report(loads []registry.LoadReport) {
 			p.report(l.Load, now)
 		}
 	}
+}
+
+// Likely names the peers, most of them at the most, to which the next calls are likely to go: those of the nearest tier of each
+// service that was called, which are not backed off. Whoever keeps connections opens them ahead of the calls.
+func (r *Router) Likely(most int) []*Peer {
+	var out []*Peer
+	for _, svc := range r.table.Load().services {
+		if !svc.use.called.Load() || len(svc.tiers) == 0 {
+			continue
+		}
+		peers := svc.tiers[0].peers
+		start := svc.use.offset(len(peers))
+		for i := range peers {
+			if len(out) == most {
+				return out
+			}
+			if p := peers[(start+i)%len(peers)]; !p.BackedOff() {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// Measured notes the round-trip time to a peer. Regions other than our own are ordered by it, from the next Update on, in place of
+// their distance; the mean is smoothed with a weight of 1/8, as TCP does with its own (RFC 6298 §2.3).
+func (r *Router) Measured(p *Peer, rtt time.Duration) {
+	if p.Region == r.cfg.Region || rtt <= 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old, ok := r.rtts[p.Region]; ok {
+		rtt = old + (rtt-old)/8
+	}
+	r.rtts[p.Region] = rtt
 }

@@ -32,7 +32,12 @@ type service struct {
 type usage struct {
 	called atomic.Bool
 	asked  atomic.Uint64
+	// start is a random number: where in a long list of peers this process begins.
+	start uint32
 }
+
+// offset is the place at which to begin in a list of n, always the same one as long as n is.
+func (u *usage) offset(n int) int { return int(u.start % uint32(n)) }
 
 // tier holds the peers between which distance makes no difference.
 type tier struct {
@@ -84,7 +89,7 @@ func (r *Router) swap(v *registry.View) (gone []*Peer) {
 		in := &v.Entries[i].Instance
 		svc := next.services[in.Service]
 		if svc == nil {
-			svc = &service{name: in.Service, byID: make(map[string]*Peer), draining: make(map[string]bool), use: new(usage)}
+			svc = &service{name: in.Service, byID: make(map[string]*Peer), draining: make(map[string]bool), use: &usage{start: rand.Uint32()}}
 			if o := old.services[in.Service]; o != nil {
 				svc.use = o.use
 			}
@@ -179,7 +184,8 @@ func (r *Router) tiers(peers []*Peer, old *service) []tier {
 	return out
 }
 
-// rank orders tiers; between regions it is the distance in km.
+// rank orders tiers; between regions it is the round-trip time in ms, as measured or else as the distance lets expect. The caller
+// holds mu.
 func (r *Router) rank(t tier) float64 {
 	const unknown, last = 1e9, 2e9
 	switch t.reason {
@@ -188,13 +194,20 @@ func (r *Router) rank(t tier) float64 {
 	case ReasonSameRegion, ReasonAnyRegion:
 		return -1
 	}
+	if rtt, ok := r.rtts[t.region]; ok {
+		return rtt.Seconds() * 1e3
+	}
 	if r.cfg.Distance != nil {
 		if km, ok := r.cfg.Distance(t.region); ok {
-			return km
+			return expectedRTT(km)
 		}
 	}
 	return unknown
 }
+
+// expectedRTT is about what a distance in km costs, in ms: light in fibre does 200 km a ms, there and back, on a way that is longer
+// than the straight line by half.
+func expectedRTT(km float64) float64 { return km * 2 * 1.5 / 200 }
 
 // keepTurns carries the turns of round robin over from the old tiers. A new tier begins anywhere, so that a thousand sidecars that
 // start together do not all begin with the same peer.

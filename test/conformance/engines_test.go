@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/grpcengine"
+	"github.com/flyproxy/flyproxy/pkg/relay"
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
 
@@ -29,11 +30,20 @@ const direct = "direct"
 
 var engines = []engine{
 	{Name: direct},
+	{Name: "relay", Start: startRelay},
 	{Name: "grpc", Start: startGRPC, LimitsDoc: "engine-grpc-limits.md", Limits: grpcLimits},
 }
 
 func startGRPC(t *testing.T, r *routing.Router) string {
 	e, err := grpcengine.New(grpcengine.Config{Router: r, ConnectTimeout: time.Second, MaxHeaderBytes: headerLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, e)
+}
+
+func startRelay(t *testing.T, r *routing.Router) string {
+	e, err := relay.New(relay.Config{Router: r, ConnectTimeout: time.Second, Limits: relay.Limits{HeaderBytes: headerLimit}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,7 +137,9 @@ func (c *Conn) take(e Event, length int64) error {
 	switch {
 	case e.Ack():
 	case e.Type == http2.FrameSettings:
-		_ = c.write((*http2.Framer).WriteSettingsAck)
+		if !c.opts.NoSettings {
+			_ = c.write((*http2.Framer).WriteSettingsAck)
+		}
 	case e.Type == http2.FramePing:
 		_ = c.write(func(f *http2.Framer) error { return f.WritePing(true, [8]byte(e.Data)) })
 	case e.Type == http2.FrameData && length > 0:

@@ -1,0 +1,166 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// client serves one client connection. The caller has entered a task for it.
+func (e *Engine) client(nc net.Conn) {
+	defer e.tasks.Done()
+	defer nc.Close()
+	defer e.clients.Add(-1)
+	c := newConn(e, nc)
+	if n := e.clients.Add(1); n > int64(e.cfg.Limits.Connections) {
+		e.hit(limitConnections)
+		c.turnAway()
+		return
+	}
+	if !e.track(c) {
+		return
+	}
+	defer e.untrack(c)
+	_ = nc.SetReadDeadline(time.Now().Add(e.cfg.Limits.HandshakeTimeout))
+	err := c.serve()
+	if !c.greeted && errors.Is(err, os.ErrDeadlineExceeded) {
+		e.hit(limitHandshake)
+	}
+	e.clientGone(c, err)
+	c.linger()
+}
+
+// isClient tells a client's connection from a peer's.
+func (c *conn) isClient() bool { return c.link == nil }
+
+// greet sends our side of the preface, once the client's was seen.
+func (c *conn) greet() {
+	l := &c.e.cfg.Limits
+	c.mu.Lock()
+	c.out = appendSettings(c.out, setting{settingMaxConcurrentStreams, l.StreamsPerConnection},
+		setting{settingInitialWindowSize, recvStreamWindow}, setting{settingMaxHeaderListSize, l.HeaderBytes})
+	c.out = appendWindowUpdate(c.out, 0, recvConnWindow-defaultWindow)
+	c.mu.Unlock()
+	c.touch(c)
+	if c.e.isDraining() {
+		c.goodbye()
+	}
+}
+
+// turnAway tells a client why it is not served.
+func (c *conn) turnAway() {
+	c.out = appendSettings(c.out)
+	c.out = appendGoAway(c.out, 0, codeEnhanceYourCalm,
+		fmt.Sprintf("the sidecar has limits.max_connections (%d) client connections", c.e.cfg.Limits.Connections))
+	c.linger()
+}
+
+// clientGone cancels the calls of a client whose connection has ended.
+func (e *Engine) clientGone(c *conn, err error) {
+	c.mu.Lock()
+	c.closed = err
+	all := c.forgetAll()
+	c.mu.Unlock()
+	for _, h := range all {
+		h.s.canceled(c, codeCancel)
+	}
+	c.endBatch()
+	c.stopDeadlines()
+}
+
+// httpHint is the answer to a client that speaks HTTP/1.
+const httpHint = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
+	"This port takes gRPC: HTTP/2 with prior knowledge, without TLS. Try: grpcurl -plaintext <host:port> list\n" +
+	"Health, status and metrics are on the admin listener (admin.listen).\n"
+
+// preamble takes the client's preface off what came; done is false while more of it has to come.
+func (c *conn) preamble(b []byte) (n int, done bool, err error) {
+	n = min(len(b), len(preface))
+	if string(b[:n]) == preface[:n] {
+		if done = n == len(preface); done {
+			c.greet()
+		} else {
+			n = 0
+		}
+		return n, done, nil
+	}
+	if bytes.HasPrefix(b, []byte("GET ")) || bytes.HasPrefix(b, []byte("POST ")) || bytes.HasPrefix(b, []byte("HEAD ")) {
+		c.mu.Lock()
+		c.out = append(c.out, httpHint...)
+		c.mu.Unlock()
+	}
+	return 0, false, errPreface
+}
+
+// The two steps of a goodbye (RFC 9113 §6.8): a GOAWAY that names the highest id says that the end is near; once the client has
+// answered the PING behind it, all streams that it had opened by then are known, and the second GOAWAY names the last.
+var drainPing = [8]byte{'g', 'o', 'o', 'd', 'b', 'y', 'e'}
+
+// goodbyeAfter is how long a client may take for the PING's answer.
+const goodbyeAfter = time.Second
+
+// goodbye tells the client to go. It may be called from anywhere and more than once.
+func (c *conn) goodbye() {
+	c.mu.Lock()
+	if c.leaving || c.closed != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.leaving = true
+	c.out = appendGoAway(c.out, 1<<31-1, codeNo, "the sidecar is ending")
+	c.out = append(appendFrameHeader(c.out, 8, framePing, 0, 0), drainPing[:]...)
+	c.mu.Unlock()
+	time.AfterFunc(goodbyeAfter, c.farewell)
+	flush([]*conn{c})
+}
+
+// farewell is the second step. It may be called twice, from anywhere.
+func (c *conn) farewell() {
+	if !c.e.enter() {
+		return
+	}
+	defer c.e.tasks.Done()
+	if c.lastWord() {
+		flush([]*conn{c})
+	}
+}
+
+// farewellFromReader is farewell on the reader, which flushes at the end of its batch.
+func (c *conn) farewellFromReader() {
+	if c.lastWord() {
+		c.touch(c)
+	}
+}
+
+// lastWord sends the second GOAWAY, once.
+func (c *conn) lastWord() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.leaving || c.goingAway || c.closed != nil {
+		return false
+	}
+	c.goingAway = true
+	c.out = appendGoAway(c.out, c.lastOpened, codeNo, "the sidecar is ending")
+	c.hangUp = len(c.streams) == 0
+	return true
+}
+
+// closeIdleClients says goodbye to clients that have had no call for a long time.
+func (e *Engine) closeIdleClients(now int64) {
+	before := now - int64(e.cfg.Limits.ClientIdleTimeout)
+	if before <= 0 {
+		return
+	}
+	for _, c := range e.all((*conn).isClient) {
+		c.mu.Lock()
+		idle := len(c.streams) == 0 && c.lastBusy < before && !c.leaving
+		c.mu.Unlock()
+		if idle {
+			e.hit(limitClientIdle)
+			c.goodbye()
+		}
+	}
+}

@@ -1,0 +1,229 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// link is one connection to a peer.
+type link struct {
+	p    *peer
+	c    *conn
+	born int64 // on the engine's clock, as all times here
+
+	// streams counts the calls on it, and reserved places; most is the peer's SETTINGS_MAX_CONCURRENT_STREAMS.
+	streams, most atomic.Int64
+	lastUsed      atomic.Int64
+	answered      atomic.Bool // the peer has answered a call
+	rtt           atomic.Int64
+
+	// What tells a silent peer: see silence.go. lastHeard is when anything came, unanswered when the first call was begun since (0:
+	// none was), pings how many PINGs went out since the peer's last HEADERS or DATA.
+	lastHeard, unanswered atomic.Int64
+	pings                 atomic.Int32
+	// pinged and suspect belong to the janitor: when a PING went out that nothing has answered, and since when the peer is silent.
+	pinged, suspect int64
+
+	// Guarded by p.mu. A link that is leaving takes no new calls and is closed when its last has ended; a silent one takes no new calls
+	// as long as nothing is heard of it.
+	leaving, silent bool
+}
+
+func (l *link) takesCalls() bool { return !l.leaving && !l.silent }
+
+func (l *link) stays() bool { return !l.leaving }
+
+// connect opens one connection and serves it to its end. The caller has set dialing, and entered a task.
+func (pe *peer) connect() {
+	defer pe.e.tasks.Done()
+	ctx, cancel := context.WithTimeout(pe.e.ctx, pe.e.cfg.ConnectTimeout)
+	nc, err := pe.dial(ctx)
+	cancel()
+	if err != nil {
+		pe.failed(err)
+		return
+	}
+	c := newConn(pe.e, nc)
+	l := &link{p: pe, c: c, born: pe.e.clock()}
+	l.lastUsed.Store(l.born)
+	c.link = l
+	c.out = append(c.out, preface...)
+	c.out = appendSettings(c.out, setting{settingEnablePush, 0}, setting{settingInitialWindowSize, recvStreamWindow},
+		setting{settingMaxHeaderListSize, pe.e.cfg.Limits.HeaderBytes})
+	c.out = appendWindowUpdate(c.out, 0, recvConnWindow-defaultWindow)
+	_ = nc.SetReadDeadline(time.Now().Add(pe.e.cfg.ConnectTimeout)) // until its SETTINGS
+	if pe.e.track(c) {
+		defer pe.e.untrack(c)
+		flush([]*conn{c})
+	}
+	err = c.serve()
+	if !c.greeted {
+		err = errors.Join(errors.New("no HTTP/2 SETTINGS came"), err)
+	}
+	l.ended(err)
+}
+
+// opened is called by the reader at the peer's first SETTINGS: from here on the link takes calls.
+func (l *link) opened() {
+	l.heard(l.c.now)
+	l.readLimit()
+	pe := l.p
+	pe.mu.Lock()
+	pe.dialing = false
+	l.leaving = pe.removed
+	pe.links = append(pe.links, l)
+	pe.publish()
+	pe.mu.Unlock()
+	if l.leaving {
+		l.close()
+		return
+	}
+	if pe.of != nil {
+		pe.e.cfg.Router.Connected(pe.of)
+	}
+	pe.startWaiting(l.c)
+}
+
+func (l *link) readLimit() {
+	l.c.mu.Lock()
+	l.most.Store(int64(l.c.settings.maxStreams))
+	l.c.mu.Unlock()
+}
+
+// limitChanged takes a new SETTINGS_MAX_CONCURRENT_STREAMS.
+func (l *link) limitChanged() {
+	l.readLimit()
+	l.p.startWaiting(l.c)
+}
+
+// began notes that a call was sent.
+func (l *link) began(now int64) {
+	l.lastUsed.Store(now)
+	if l.unanswered.Load() == 0 {
+		l.unanswered.Store(now)
+	}
+}
+
+// served notes that the peer has begun to answer a call: it is well.
+func (l *link) served() {
+	if l.answered.Load() {
+		return
+	}
+	l.answered.Store(true)
+	l.p.mu.Lock()
+	l.p.failures, l.p.nextDial = 0, 0
+	l.p.mu.Unlock()
+}
+
+// freed is called, with the connection's mu held, when a call has left it.
+func (l *link) freed() {
+	l.streams.Add(-1)
+	if l.p.waiters.Load() > 0 {
+		l.p.e.tasks.Add(1) // as in flushLater
+		go l.p.resume()
+	}
+}
+
+func (pe *peer) resume() {
+	defer pe.e.tasks.Done()
+	pe.startWaiting(nil)
+}
+
+// leave takes the link out: no new calls; it is closed when its last call has ended.
+func (l *link) leave() {
+	l.p.mu.Lock()
+	was := l.leaving
+	l.leaving = true
+	l.p.publish()
+	l.p.mu.Unlock()
+	if !was {
+		l.close()
+	}
+}
+
+// close has the connection closed as soon as it has no calls.
+func (l *link) close() {
+	c := l.c
+	c.mu.Lock()
+	c.goingAway = true
+	if len(c.streams) == 0 {
+		c.hangUp = true
+	}
+	c.mu.Unlock()
+	flush([]*conn{c})
+}
+
+// goAway handles the peer's GOAWAY on the connection's reader: calls above last were not processed and go elsewhere.
+func (l *link) goAway(last uint32) {
+	l.leave()
+	c := l.c
+	c.mu.Lock()
+	var again []*half
+	for id, h := range c.streams {
+		if id > last {
+			again = append(again, h)
+		}
+	}
+	slices.SortFunc(again, func(a, b *half) int { return int(a.id) - int(b.id) })
+	for _, h := range again {
+		h.forget()
+	}
+	c.mu.Unlock()
+	for _, h := range again {
+		h.s.unprocessed(c, h, reasonUnprocessed)
+	}
+	c.touch(c)
+	l.p.settle(c)
+}
+
+// steadyAfter is how long a connection on which no call was answered must have lived so that another may be opened at once.
+const steadyAfter = int64(5 * time.Second)
+
+// ended ends everything on a connection that has ended.
+func (l *link) ended(err error) {
+	c, pe := l.c, l.p
+	_ = c.nc.Close()
+	if !c.greeted {
+		c.mu.Lock()
+		c.closed = err
+		c.unaccount()
+		c.mu.Unlock()
+		pe.failed(err)
+		return
+	}
+	pe.mu.Lock()
+	gone := l.leaving
+	l.leaving = true
+	pe.links = slices.DeleteFunc(pe.links, func(o *link) bool { return o == l })
+	pe.publish()
+	flapped := !gone && !l.answered.Load() && pe.e.clock()-l.born < steadyAfter
+	if flapped {
+		pe.pace()
+	}
+	first := flapped && pe.failures == 1
+	pe.mu.Unlock()
+	c.mu.Lock()
+	c.closed = err
+	wrote := c.wrote
+	all := c.forgetAll()
+	c.unaccount()
+	c.mu.Unlock()
+	if pe.of != nil && (len(all) > 0 || flapped) {
+		pe.e.cfg.Router.Refuse(pe.of)
+	}
+	if first && pe.of != nil {
+		pe.e.cfg.Logger.Warn("peer closes connections soon after it accepts them", "service", pe.of.Key.Service,
+			"instance", pe.of.Key.ID, "address", pe.of.Address, "error", err)
+	}
+	for _, h := range all {
+		if h.sentAt > wrote {
+			h.s.unprocessed(nil, h, reasonNotSent)
+			continue
+		}
+		h.s.peerLost(h, err)
+	}
+	pe.settle(nil)
+}

@@ -1,0 +1,168 @@
+package relay
+
+import (
+	"sync"
+
+	"github.com/flyproxy/flyproxy/pkg/relay/hpack"
+)
+
+// replayLimit bounds what is kept of a call's DATA, once it was sent, for the case that its peer goes away without having processed
+// it. A call that has sent more is not replayed.
+const replayLimit = 64 << 10
+
+// replay is what is kept of a request until its response begins: all of it while the call waits for a connection, and after that as
+// long as it stays within bounds. It is guarded by stream.mu.
+type replay struct {
+	fields []hpack.Field
+	data   []byte
+	// free is how much of data the client has credit for already: what is kept needs no room elsewhere, so it is returned at once.
+	free int
+	end  bool // the client has ended its side
+	lost bool // some is no longer there: the call cannot be begun again
+}
+
+// smallReplay is the size of the buffers that calls share: most requests fit into one.
+const smallReplay = 4 << 10
+
+var replayBuffers = sync.Pool{New: func() any { return new([smallReplay]byte) }}
+
+// keep keeps p, if there is room; must says that the call waits, so that without it the call is lost. It gives how many octets the
+// client may be given credit for.
+func (r *replay) keep(e *Engine, c *conn, p []byte, end, must bool) (credit int, ok bool) {
+	r.end = r.end || end
+	if r.lost || len(p) == 0 {
+		return 0, !r.lost
+	}
+	full := e.replay.Load()+c.kept+int64(len(p)) > e.cfg.Limits.ReplayBytes
+	if full {
+		e.hit(limitReplay)
+	}
+	if full || !must && len(r.data)+len(p) > replayLimit {
+		r.dropData(e, c)
+		r.lost = true
+		return 0, false
+	}
+	if r.data == nil && len(p) <= smallReplay {
+		r.data = replayBuffers.Get().(*[smallReplay]byte)[:0]
+	}
+	old := r.data
+	r.data = append(r.data, p...)
+	if cap(old) == smallReplay && cap(r.data) != smallReplay {
+		replayBuffers.Put((*[smallReplay]byte)(old[:smallReplay]))
+	}
+	c.kept += int64(len(p))
+	if len(r.data) <= replayLimit {
+		credit = len(p)
+		r.free = len(r.data)
+	}
+	return credit, true
+}
+
+// sent is called when all that is kept was sent: what was only kept because the call waited goes.
+func (r *replay) sent(e *Engine) {
+	if len(r.data) > replayLimit {
+		r.dropData(e, nil)
+		r.lost = true
+	}
+}
+
+// drop forgets the request. c is the connection on whose reader it runs, nil elsewhere.
+func (r *replay) drop(e *Engine, c *conn) {
+	r.dropData(e, c)
+	if r.fields != nil {
+		releaseFields(r.fields)
+		r.fields = nil
+	}
+}
+
+func (r *replay) dropData(e *Engine, c *conn) {
+	if r.data == nil {
+		return
+	}
+	if c != nil {
+		c.kept -= int64(len(r.data))
+	} else {
+		e.replay.Add(-int64(len(r.data)))
+	}
+	if cap(r.data) == smallReplay {
+		replayBuffers.Put((*[smallReplay]byte)(r.data[:smallReplay]))
+	}
+	r.data, r.free = nil, 0
+}
+
+// fieldCount is how many fields the shared slices have room for: more than most requests have.
+const fieldCount = 24
+
+var fieldSlices = sync.Pool{New: func() any { return new([fieldCount]hpack.Field) }}
+
+func acquireFields(n int) []hpack.Field {
+	if n > fieldCount {
+		return make([]hpack.Field, 0, n)
+	}
+	return fieldSlices.Get().(*[fieldCount]hpack.Field)[:0]
+}
+
+func releaseFields(fields []hpack.Field) {
+	if cap(fields) != fieldCount {
+		return
+	}
+	all := (*[fieldCount]hpack.Field)(fields[:fieldCount])
+	clear(all[:len(fields)]) // or the strings would live on
+	fieldSlices.Put(all)
+}
+
+// requestData passes DATA of the client on, and keeps it while it may be needed again. It runs on the reader of c.
+func (s *stream) requestData(c *conn, h *half, p []byte, end bool) error {
+	s.received += int64(len(p))
+	if s.contentLength >= 0 && (s.received > s.contentLength || end && s.received != s.contentLength) {
+		return streamError{h.id, codeProtocol, "content-length does not fit the DATA"}
+	}
+	if end {
+		c.mu.Lock()
+		h.received()
+		c.mu.Unlock()
+	}
+	s.mu.Lock()
+	up, from, credit := s.up, h, 0
+	kept := true
+	if !s.begun && !s.over {
+		if credit, kept = s.request.keep(s.e, c, p, end, up == nil); credit > 0 {
+			from = nil
+		}
+	}
+	switch {
+	case up != nil:
+		uc := up.conn
+		uc.mu.Lock()
+		dropped := up.sendData(p, end, from)
+		uc.mu.Unlock()
+		if from != nil {
+			credit = dropped
+		}
+	case s.over || s.begun:
+		credit = len(p)
+	}
+	over := s.over
+	s.mu.Unlock()
+	if up != nil {
+		c.touch(up.conn)
+	} else if !kept && !over {
+		s.overflow(c)
+		return nil
+	}
+	if credit > 0 && !end && h.returnCredit(uint32(credit)) {
+		c.touch(c)
+	}
+	return nil
+}
+
+// overflow ends a call that waits for a connection when there is no room for what it sends meanwhile.
+func (s *stream) overflow(c *conn) {
+	up, mine := s.claim()
+	if !mine {
+		return
+	}
+	s.fail(c, statusResourceExhausted, exceeded(limitReplay, s.e.cfg.Limits.ReplayBytes, "no room for what is sent while the call waits"))
+	s.abandon(c, up, codeCancel)
+	s.finish(c, outcomeOfOurs, statusResourceExhausted)
+}

@@ -2,7 +2,8 @@ package relay
 
 // A window that is smaller than what the path holds makes a stream wait for credit in each round trip. How much the path holds is
 // found as grpc-go does it (its bdpEstimator): a PING goes out while octets come in; what has come by the time of its answer is what
-// fits into one round trip. If that is most of the window, the window is doubled.
+// fits into one round trip. If that is a good part of the window, the window is doubled. Credit goes out in halves of a window, and
+// the PING between two of them, so a sender that is held up by the window shows half of it, or all.
 //
 // A PING is sent only after the other side has sent a good part of a window of DATA, so a server that counts PINGs between its own
 // DATA frames has nothing to count (gRFC A8).
@@ -45,7 +46,7 @@ func (c *conn) measured() {
 	h.unprobed = 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if came*3 < h.recvMax*2 || c.e.buffered.Load() > c.e.cfg.Limits.BufferedBytes/2 {
+	if came*8 < h.recvMax*3 || c.e.buffered.Load() > c.e.cfg.Limits.BufferedBytes/2 {
 		h.probeAfter = 4 * h.recvMax
 		return
 	}

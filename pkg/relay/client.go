@@ -40,9 +40,9 @@ func (c *conn) isClient() bool { return c.link == nil }
 func (c *conn) greet() {
 	l := &c.e.cfg.Limits
 	c.mu.Lock()
-	c.out = appendSettings(c.out, setting{settingMaxConcurrentStreams, l.StreamsPerConnection},
+	c.putSettings(setting{settingMaxConcurrentStreams, l.StreamsPerConnection},
 		setting{settingInitialWindowSize, recvStreamWindow}, setting{settingMaxHeaderListSize, l.HeaderBytes})
-	c.out = appendWindowUpdate(c.out, 0, recvConnWindow-defaultWindow)
+	c.putWindowUpdate(0, recvConnWindow-defaultWindow)
 	c.mu.Unlock()
 	c.touch(c)
 	if c.e.isDraining() {
@@ -52,8 +52,8 @@ func (c *conn) greet() {
 
 // turnAway tells a client why it is not served.
 func (c *conn) turnAway() {
-	c.out = appendSettings(c.out)
-	c.out = appendGoAway(c.out, 0, codeEnhanceYourCalm,
+	c.putSettings()
+	c.putGoAway(0, codeEnhanceYourCalm,
 		fmt.Sprintf("the sidecar has limits.max_connections (%d) client connections", c.e.cfg.Limits.Connections))
 	c.linger()
 }
@@ -110,8 +110,8 @@ func (c *conn) goodbye() {
 		return
 	}
 	c.leaving = true
-	c.out = appendGoAway(c.out, 1<<31-1, codeNo, "the sidecar is ending")
-	c.out = append(appendFrameHeader(c.out, 8, framePing, 0, 0), drainPing[:]...)
+	c.putGoAway(1<<31-1, codeNo, "the sidecar is ending")
+	c.putPing(0, drainPing)
 	c.mu.Unlock()
 	time.AfterFunc(goodbyeAfter, c.farewell)
 	flush([]*conn{c})
@@ -143,7 +143,7 @@ func (c *conn) lastWord() bool {
 		return false
 	}
 	c.goingAway = true
-	c.out = appendGoAway(c.out, c.lastOpened, codeNo, "the sidecar is ending")
+	c.putGoAway(c.lastOpened, codeNo, "the sidecar is ending")
 	c.hangUp = len(c.streams) == 0
 	return true
 }

@@ -59,7 +59,7 @@ type conn struct {
 	mu sync.Mutex
 	// The fields below are guarded by mu.
 	writing      bool // somebody writes: the flusher, or the writer goroutine
-	out, spare   []byte
+	out          []byte
 	base         int64 // the place of out's first octet in all that was ever to be written
 	wrote        int64 // how much of that was written
 	accounted    int64 // how much of the engine's buffered is ours
@@ -235,7 +235,7 @@ func (c *conn) endBatch() {
 func (c *conn) end(err error) error {
 	c.mu.Lock()
 	if ce, ok := err.(connError); ok {
-		c.out = appendGoAway(c.out, c.lastStream, ce.code, ce.why)
+		c.putGoAway(c.lastStream, ce.code, ce.why)
 	}
 	c.hangUp = true
 	c.mu.Unlock()

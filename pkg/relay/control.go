@@ -20,8 +20,7 @@ func (c *conn) applySettings(f *frame) error {
 	err := c.applyAll(f.payload)
 	if err == nil {
 		// What the new windows let go comes behind the ACK: for some receivers they are in force only from there on.
-		c.out = appendFrameHeader(c.out, 0, frameSettings, flagAck, 0)
-		c.control++
+		c.putSettingsAck()
 		c.resumeAll()
 	}
 	c.mu.Unlock()
@@ -139,8 +138,7 @@ func (c *conn) ping(f *frame) error {
 		return nil
 	}
 	c.mu.Lock()
-	c.out = append(appendFrameHeader(c.out, 8, framePing, flagAck, 0), f.payload...)
-	c.control++
+	c.putPing(flagAck, [8]byte(f.payload))
 	c.mu.Unlock()
 	c.touch(c)
 	return nil
@@ -191,8 +189,7 @@ func (c *conn) creditConn(n int) error {
 	}
 	if c.owed += uint32(n); c.owed >= connCreditBatch {
 		c.mu.Lock()
-		c.out = appendWindowUpdate(c.out, 0, c.owed)
-		c.control++
+		c.putWindowUpdate(0, c.owed)
 		c.mu.Unlock()
 		c.recvWindow += int64(c.owed)
 		c.owed = 0

@@ -100,19 +100,6 @@ func appendFrameHeader(dst []byte, length int, kind, flags byte, stream uint32) 
 
 func appendUint32(dst []byte, n uint32) []byte { return binary.BigEndian.AppendUint32(dst, n) }
 
-func appendRST(dst []byte, stream uint32, code errCode) []byte {
-	return appendUint32(appendFrameHeader(dst, 4, frameRSTStream, 0, stream), uint32(code))
-}
-
-func appendWindowUpdate(dst []byte, stream, n uint32) []byte {
-	return appendUint32(appendFrameHeader(dst, 4, frameWindowUpdate, 0, stream), n)
-}
-
-func appendGoAway(dst []byte, last uint32, code errCode, why string) []byte {
-	dst = appendFrameHeader(dst, 8+len(why), frameGoAway, 0, 0)
-	return append(appendUint32(appendUint32(dst, last), uint32(code)), why...)
-}
-
 type setting struct {
 	id    uint16
 	value uint32

@@ -20,8 +20,8 @@ type half struct {
 	// The fields below are guarded by conn.mu.
 
 	// Towards the other side.
-	window  int64  // what it lets us send on this stream; may be negative (RFC 9113 §6.9.2)
-	pending []byte // what waits for a window or for room; nothing is encoded ahead of its turn
+	window  int64 // what it lets us send on this stream; may be negative (RFC 9113 §6.9.2)
+	pending queue // what waits for a window or for room; nothing is encoded ahead of its turn
 	// from is where pending came from; for its first free octets no credit is to be returned.
 	from     *half
 	free     int
@@ -47,7 +47,7 @@ func (h *half) sendHeaders(fields []hpack.Field, end bool) {
 	if h.gone || h.sentEnd || h.end {
 		return
 	}
-	if len(h.pending) > 0 {
+	if h.pending.n > 0 {
 		h.trailers, h.end = cloneFields(fields), true
 		return
 	}
@@ -62,6 +62,7 @@ func (h *half) sendHeaders(fields []hpack.Field, end bool) {
 
 // appendBlock encodes a block into HEADERS and CONTINUATION frames.
 func (c *conn) appendBlock(id uint32, fields []hpack.Field, end bool) {
+	c.room(0)
 	var none [frameHeaderLen]byte
 	at := len(c.out)
 	c.out = append(c.out, none[:]...)
@@ -100,7 +101,7 @@ func (h *half) sendData(p []byte, end bool, from *half) (dropped int) {
 	if h.gone || h.sentEnd || h.end {
 		return len(p)
 	}
-	if len(h.pending) == 0 {
+	if h.pending.n == 0 {
 		p = h.sendNow(p, end, from, 0)
 		if len(p) == 0 {
 			return 0
@@ -111,7 +112,7 @@ func (h *half) sendData(p []byte, end bool, from *half) (dropped int) {
 	} else {
 		h.from = from
 	}
-	h.pending = append(h.pending, p...)
+	h.pending.push(p)
 	h.conn.pendingBytes += len(p)
 	h.end = h.end || end
 	h.enqueue()
@@ -196,22 +197,25 @@ func (c *conn) resumeBlocked() {
 
 // resume sends what waited.
 func (h *half) resume() {
-	if h.gone || len(h.pending) == 0 {
+	if h.gone || h.pending.n == 0 {
 		return
 	}
-	before := len(h.pending)
-	rest := h.sendNow(h.pending, h.end && h.trailers == nil, h.from, h.free)
-	sent := before - len(rest)
-	h.conn.pendingBytes -= sent
-	h.free = max(0, h.free-sent)
-	if len(rest) > 0 {
-		if sent > 0 {
-			h.pending = h.pending[:copy(h.pending, rest)]
+	for h.pending.n > 0 {
+		front := h.pending.front()
+		last := len(front) == h.pending.n
+		rest := h.sendNow(front, last && h.end && h.trailers == nil, h.from, h.free)
+		if h.gone {
+			return // it has ended, and was discarded
 		}
-		h.enqueue()
-		return
+		sent := len(front) - len(rest)
+		h.conn.pendingBytes -= sent
+		h.free = max(0, h.free-sent)
+		h.pending.pop(sent)
+		if len(rest) > 0 {
+			h.enqueue()
+			return
+		}
 	}
-	h.pending = nil
 	if h.trailers != nil && !h.sentEnd {
 		trailers := h.trailers
 		h.trailers, h.end = nil, false
@@ -222,8 +226,9 @@ func (h *half) resume() {
 
 // discard throws away what waits: nobody is to get it any more.
 func (h *half) discard() {
-	h.conn.pendingBytes -= len(h.pending)
-	h.pending, h.trailers, h.end, h.free, h.from = nil, nil, false, 0, nil
+	h.conn.pendingBytes -= h.pending.n
+	h.pending.clear()
+	h.trailers, h.end, h.free, h.from = nil, false, 0, nil
 }
 
 // ended notes that END_STREAM was sent.
@@ -294,8 +299,7 @@ func (h *half) reset(code errCode) {
 	if h.gone {
 		return
 	}
-	h.conn.out = appendRST(h.conn.out, h.id, code)
-	h.conn.control++
+	h.conn.putRST(h.id, code)
 	h.conn.resetsSent.add(h.id)
 	h.forget()
 }
@@ -316,13 +320,16 @@ func (r *recentResets) add(id uint32) {
 
 func (r *recentResets) has(id uint32) bool { return r.ids != nil && slices.Contains(r.ids[:], id) }
 
-// returnCredit lets the other side send n octets more, since as many were passed on. It tells whether there is now something to be
-// flushed on the half's connection. In batches of half a window, so that few octets cost little. The caller holds no connection's
-// lock.
+// returnCredit is credit for a caller that holds no connection's lock.
 func (h *half) returnCredit(n uint32) bool {
-	c := h.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	h.conn.mu.Lock()
+	defer h.conn.mu.Unlock()
+	return h.credit(n)
+}
+
+// credit lets the other side send n octets more, since as many were passed on. It tells whether there is now something to be
+// flushed on the half's connection. In batches of half a window, so that few octets cost little.
+func (h *half) credit(n uint32) bool {
 	if h.gone || h.recvEnd {
 		return false
 	}
@@ -337,8 +344,7 @@ func (h *half) returnCredit(n uint32) bool {
 // pay sends the credit that is owed, and more where the window grows.
 func (h *half) pay(more int64) {
 	n := int64(h.owed) + more
-	h.conn.out = appendWindowUpdate(h.conn.out, h.id, uint32(n))
-	h.conn.control++
+	h.conn.putWindowUpdate(h.id, uint32(n))
 	h.recvWindow += n
 	h.recvMax += more
 	h.owed = 0

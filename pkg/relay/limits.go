@@ -73,7 +73,7 @@ func (e *Engine) largest() *half {
 		c.mu.Lock()
 		if c.pendingBytes > most {
 			for _, h := range c.streams {
-				if n := len(h.pending); n > most {
+				if n := h.pending.n; n > most {
 					best, most = h, n
 				}
 			}
@@ -106,7 +106,7 @@ func (c *conn) account() {
 
 // unaccount takes a connection that has ended out of the sum. The caller holds mu.
 func (c *conn) unaccount() {
-	c.out, c.spare, c.credits, c.blocked = nil, nil, nil, nil
+	c.out, c.credits, c.blocked = nil, nil, nil
 	c.wrote, c.pendingBytes = c.base, 0
 	c.account()
 }

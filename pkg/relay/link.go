@@ -50,10 +50,11 @@ func (pe *peer) connect() {
 	l := &link{p: pe, c: c, born: pe.e.clock()}
 	l.lastUsed.Store(l.born)
 	c.link = l
+	c.room(len(preface))
 	c.out = append(c.out, preface...)
-	c.out = appendSettings(c.out, setting{settingEnablePush, 0}, setting{settingInitialWindowSize, recvStreamWindow},
+	c.putSettings(setting{settingEnablePush, 0}, setting{settingInitialWindowSize, recvStreamWindow},
 		setting{settingMaxHeaderListSize, pe.e.cfg.Limits.HeaderBytes})
-	c.out = appendWindowUpdate(c.out, 0, recvConnWindow-defaultWindow)
+	c.putWindowUpdate(0, recvConnWindow-defaultWindow)
 	_ = nc.SetReadDeadline(time.Now().Add(pe.e.cfg.ConnectTimeout)) // until its SETTINGS
 	if pe.e.track(c) {
 		defer pe.e.untrack(c)

@@ -30,8 +30,7 @@ func (c *conn) measure(h *half, n int, window int64) {
 	}
 	c.probe = probe{of: h}
 	c.mu.Lock()
-	c.out = append(appendFrameHeader(c.out, 8, framePing, 0, 0), windowPing[:]...)
-	c.control++
+	c.putPing(0, windowPing)
 	c.mu.Unlock()
 	c.touch(c)
 }

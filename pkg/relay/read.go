@@ -3,7 +3,6 @@ package relay
 import (
 	"io"
 	"net"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -11,10 +10,7 @@ import (
 
 // readBufferSize is how much one read brings at most. A frame is never larger than the SETTINGS_MAX_FRAME_SIZE that we leave at its
 // default, so several fit.
-const readBufferSize = 64 << 10
-
-// readBuffers are shared: a connection has one only while there is something in it, so idle connections cost no buffer.
-var readBuffers = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
+const readBufferSize = largeBuffer
 
 // input is what was read from a connection and not yet parsed. It belongs to the connection's reader.
 type input struct {
@@ -90,14 +86,14 @@ func (in *input) readable(fd uintptr) bool {
 
 func (in *input) acquire() {
 	if in.buf == nil {
-		in.buf = readBuffers.Get().(*[readBufferSize]byte)
+		in.buf = largeBuffers.Get().(*[readBufferSize]byte)
 	}
 }
 
 // release gives an empty buffer back.
 func (in *input) release() {
 	if in.buf != nil && in.start == in.end {
-		readBuffers.Put(in.buf)
+		largeBuffers.Put(in.buf)
 		in.buf, in.start, in.end = nil, 0, 0
 	}
 }

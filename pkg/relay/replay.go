@@ -8,7 +8,7 @@ import (
 
 // replayLimit bounds what is kept of a call's DATA, once it was sent, for the case that its peer goes away without having processed
 // it. A call that has sent more is not replayed.
-const replayLimit = 64 << 10
+const replayLimit = largeBuffer
 
 // replay is what is kept of a request until its response begins: all of it while the call waits for a connection, and after that as
 // long as it stays within bounds. It is guarded by stream.mu.
@@ -20,11 +20,6 @@ type replay struct {
 	end  bool // the client has ended its side
 	lost bool // some is no longer there: the call cannot be begun again
 }
-
-// smallReplay is the size of the buffers that calls share: most requests fit into one.
-const smallReplay = 4 << 10
-
-var replayBuffers = sync.Pool{New: func() any { return new([smallReplay]byte) }}
 
 // keep keeps p, if there is room; must says that the call waits, so that without it the call is lost. It gives how many octets the
 // client may be given credit for.
@@ -42,14 +37,11 @@ func (r *replay) keep(e *Engine, c *conn, p []byte, end, must bool) (credit int,
 		r.lost = true
 		return 0, false
 	}
-	if r.data == nil && len(p) <= smallReplay {
-		r.data = replayBuffers.Get().(*[smallReplay]byte)[:0]
+	if old := r.data; len(old)+len(p) > cap(old) && len(old)+len(p) <= largeBuffer {
+		r.data = append(acquireBuffer(len(old)+len(p)), old...)
+		releaseBuffer(old)
 	}
-	old := r.data
 	r.data = append(r.data, p...)
-	if cap(old) == smallReplay && cap(r.data) != smallReplay {
-		replayBuffers.Put((*[smallReplay]byte)(old[:smallReplay]))
-	}
 	c.kept += int64(len(p))
 	if len(r.data) <= replayLimit {
 		credit = len(p)
@@ -84,9 +76,7 @@ func (r *replay) dropData(e *Engine, c *conn) {
 	} else {
 		e.replay.Add(-int64(len(r.data)))
 	}
-	if cap(r.data) == smallReplay {
-		replayBuffers.Put((*[smallReplay]byte)(r.data[:smallReplay]))
-	}
+	releaseBuffer(r.data)
 	r.data, r.free = nil, 0
 }
 

@@ -106,8 +106,7 @@ func (l *link) ask(now int64) {
 	l.pinged = now
 	c := l.c
 	c.mu.Lock()
-	c.out = append(appendFrameHeader(c.out, 8, framePing, 0, 0), alivePing[:]...)
-	c.control++
+	c.putPing(0, alivePing)
 	c.mu.Unlock()
 	flush([]*conn{c})
 }

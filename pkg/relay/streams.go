@@ -152,8 +152,7 @@ func (c *conn) closedStream(id uint32) error {
 	c.mu.Lock()
 	ours := c.resetsSent.has(id)
 	if !ours {
-		c.out = appendRST(c.out, id, codeStreamClosed)
-		c.control++
+		c.putRST(id, codeStreamClosed)
 	}
 	c.mu.Unlock()
 	if ours {
@@ -180,8 +179,7 @@ func (c *conn) resetBySelf(err streamError) error {
 	if h != nil {
 		h.reset(err.code)
 	} else {
-		c.out = appendRST(c.out, err.stream, err.code)
-		c.control++
+		c.putRST(err.stream, err.code)
 	}
 	c.mu.Unlock()
 	c.touch(c)

@@ -11,9 +11,8 @@ import (
 const (
 	// outHigh is how much is encoded ahead of the socket: DATA beyond it waits on its half, where a reset still frees it.
 	outHigh = 96 << 10
-	// outSize is the size of the buffers that connections share; smallOut is what an idle one keeps.
-	outSize  = 128 << 10
-	smallOut = 4 << 10
+	// outSize is the size of the buffers that connections share. A connection with nothing to write has none.
+	outSize = 128 << 10
 )
 
 var outBuffers = sync.Pool{New: func() any { return new([outSize]byte) }}
@@ -40,12 +39,27 @@ func flush(list []*conn) []*conn {
 }
 
 // accept returns credit to where octets came from, and adds the connections that now have something to send to the list, whose
-// first done entries have had their turn: what is appended to those needs another.
+// first done entries have had their turn: what is appended to those needs another. Most credits of one flush go to one connection,
+// which is locked once for them.
 func accept(list []*conn, done int, credits []credit) []*conn {
-	for _, cr := range credits {
-		if cr.from.returnCredit(cr.n) {
-			list = appendConn(list, done, cr.from.conn)
+	var locked *conn
+	due := false
+	for i := range credits {
+		h := credits[i].from
+		if h.conn != locked {
+			if locked != nil {
+				locked.mu.Unlock()
+			}
+			locked, due = h.conn, false
+			locked.mu.Lock()
 		}
+		if h.credit(credits[i].n) && !due {
+			due = true
+			list = appendConn(list, done, locked)
+		}
+	}
+	if locked != nil {
+		locked.mu.Unlock()
 	}
 	return list
 }
@@ -85,7 +99,7 @@ func (c *conn) write(got []credit) []credit {
 			}
 			return got
 		}
-		c.giveBack(buf)
+		giveBack(buf)
 		c.resumeBlocked()
 	}
 	c.writing = false
@@ -95,35 +109,18 @@ func (c *conn) write(got []credit) []credit {
 	return got
 }
 
-// takeOut takes what is to be written; meanwhile others append to the spare buffer. The caller holds mu.
+// takeOut takes what is to be written; meanwhile others append to another buffer. The caller holds mu.
 func (c *conn) takeOut() []byte {
 	buf := c.out
 	c.base += int64(len(buf))
-	c.out, c.spare = c.spare[:0], nil
-	c.control = 0
+	c.out, c.control = nil, 0
 	return buf
 }
 
-// giveBack keeps a small buffer, and gives a large one to whoever needs it next. The caller holds mu.
-func (c *conn) giveBack(buf []byte) {
-	switch {
-	case cap(buf) == outSize:
+// giveBack gives a buffer back to those that connections share.
+func giveBack(buf []byte) {
+	if cap(buf) == outSize {
 		outBuffers.Put((*[outSize]byte)(buf[:outSize]))
-	case cap(buf) <= smallOut:
-		c.spare = buf[:0]
-	}
-}
-
-// room makes place for n octets more in out. The caller holds mu.
-func (c *conn) room(n int) {
-	if len(c.out)+n <= cap(c.out) || len(c.out)+n <= smallOut || len(c.out)+n > outSize || cap(c.out) >= outSize {
-		return // it has the place, or append sees to it
-	}
-	b := outBuffers.Get().(*[outSize]byte)
-	old := c.out
-	c.out = append(b[:0], old...)
-	if c.spare == nil && cap(old) <= smallOut {
-		c.spare = old[:0]
 	}
 }
 
@@ -214,7 +211,7 @@ func (c *conn) writer(buf, rest []byte) {
 			_ = c.nc.Close()
 			return
 		}
-		c.giveBack(buf)
+		giveBack(buf)
 		c.resumeBlocked()
 		done := len(c.out) == 0
 		if done {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -37,6 +38,16 @@ func main() {
 type system struct {
 	out, err io.Writer
 	environ  []string // as of os.Environ
+}
+
+// variable gives an environment variable that is set and not empty.
+func (s system) variable(name string) (value string, ok bool) {
+	for _, e := range s.environ {
+		if k, v, _ := strings.Cut(e, "="); k == name && v != "" {
+			value, ok = v, true // the last one counts
+		}
+	}
+	return value, ok
 }
 
 // reportedError is a failure of which everything has been said.

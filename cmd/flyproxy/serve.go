@@ -7,8 +7,6 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,12 +39,13 @@ func serve(ctx context.Context, sys system, file string) error {
 	if err != nil {
 		return err
 	}
+	defer adaptProcs(sys, log)()
 	return s.Run(ctx)
 }
 
 // limitMemory makes the garbage collector work harder before the sidecar takes memory that its app needs.
 func limitMemory(cfg *config.Config, sys system, log *slog.Logger) {
-	if slices.ContainsFunc(sys.environ, func(e string) bool { return strings.HasPrefix(e, "GOMEMLIMIT=") && e != "GOMEMLIMIT=" }) {
+	if _, told := sys.variable("GOMEMLIMIT"); told {
 		return // the user's word, which the runtime has read already
 	}
 	limit := fly.MemoryLimit(cfg.Fly.MemoryMB, cfg.Limits.MemoryShare)

@@ -63,6 +63,7 @@ func (e *Engine) clientGone(c *conn, err error) {
 	c.mu.Lock()
 	c.closed = err
 	all := c.forgetAll()
+	c.account()
 	c.mu.Unlock()
 	for _, h := range all {
 		h.s.canceled(c, codeCancel)

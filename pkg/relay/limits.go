@@ -94,19 +94,14 @@ func (s *stream) evict(message string) {
 }
 
 // account keeps the engine's sum of what is held true for this connection. The caller holds mu. Where everything was written at
-// once, as it usually is, nothing has changed.
+// once, as it usually is, nothing has changed. A connection that has ended holds nothing, whatever a last write does to its counts.
 func (c *conn) account() {
 	held := int64(len(c.out)) + c.base - c.wrote + int64(c.pendingBytes)
-	if held == c.accounted {
-		return
+	if c.closed != nil {
+		held = 0
 	}
-	c.e.buffered.Add(held - c.accounted)
-	c.accounted = held
-}
-
-// unaccount takes a connection that has ended out of the sum. The caller holds mu.
-func (c *conn) unaccount() {
-	c.out, c.credits, c.blocked = nil, nil, nil
-	c.wrote, c.pendingBytes = c.base, 0
-	c.account()
+	if held != c.accounted {
+		c.e.buffered.Add(held - c.accounted)
+		c.accounted = held
+	}
 }

@@ -190,7 +190,7 @@ func (l *link) ended(err error) {
 	if !c.greeted {
 		c.mu.Lock()
 		c.closed = err
-		c.unaccount()
+		c.account()
 		c.mu.Unlock()
 		pe.failed(err)
 		return
@@ -210,7 +210,7 @@ func (l *link) ended(err error) {
 	c.closed = err
 	wrote := c.wrote
 	all := c.forgetAll()
-	c.unaccount()
+	c.account()
 	c.mu.Unlock()
 	if pe.of != nil && (len(all) > 0 || flapped) {
 		pe.e.cfg.Router.Refuse(pe.of)

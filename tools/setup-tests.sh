@@ -14,7 +14,9 @@ programs=(
   "ip|iproute2|the test across network namespaces"
   "node|nodejs|the grpc-js client"
   "npm|npm|the grpc-js client"
-  "python3|python3|the grpcio client"
+  "python3|python3|the grpcio client and server"
+  "javac|default-jdk-headless|the grpc-java client and server"
+  "mvn|maven|the grpc-java client and server"
   "shellcheck|shellcheck|the check of shell scripts"
 )
 
@@ -45,7 +47,7 @@ done
 if command -v npm >/dev/null; then
   stamp=test/clients/node/node_modules/.installed
   if [ ! -e "$stamp" ] || [ test/clients/node/package-lock.json -nt "$stamp" ]; then
-    echo "installing the grpc-js client"
+    echo "installing grpc-js"
     if (cd test/clients/node && npm ci --silent --no-audit --no-fund); then touch "$stamp"
     else note "grpc-js (npm ci failed): the grpc-js client"; fi
   fi
@@ -53,10 +55,20 @@ fi
 if command -v python3 >/dev/null; then
   venv=test/clients/python/.venv
   if [ ! -e "$venv/.installed" ] || [ test/clients/python/requirements.txt -nt "$venv/.installed" ]; then
-    echo "installing the grpcio client"
+    echo "installing grpcio"
     if python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check \
       -r test/clients/python/requirements.txt; then touch "$venv/.installed"
-    else note "grpcio (pip install failed): the grpcio client"; fi
+    else note "grpcio (pip install failed): the grpcio client and server"; fi
+  fi
+fi
+if command -v javac >/dev/null && command -v mvn >/dev/null; then
+  java=test/clients/java
+  stamp=$java/target/.installed
+  if [ ! -e "$stamp" ] || [ -n "$(find $java/pom.xml $java/src -newer "$stamp")" ]; then
+    echo "building the grpc-java client and server"
+    rm -rf $java/target
+    if log=$(cd $java && mvn -B -q compiler:compile dependency:copy-dependencies 2>&1); then touch "$stamp"
+    else echo "$log"; note "grpc-java (mvn failed): the grpc-java client and server"; fi
   fi
 fi
 

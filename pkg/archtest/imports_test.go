@@ -38,6 +38,8 @@ var rules = []rule{
 	{dir: contract, stdlib: true},
 	// The data plane.
 	{dir: routing, may: []string{contract}, stdlib: true},
+	// The suite that all engines pass knows none of them.
+	{dir: "pkg/engine/enginetest", may: []string{engine, routing, contract, "test/conformance/leak"}},
 	{dir: engine, may: []string{contract}},
 	{dir: "pkg/grpcengine", may: []string{engine, routing, contract, telemetry}},
 	{dir: "pkg/relay", may: []string{engine, routing, contract, telemetry, "pkg/relay/hpack"}},
@@ -137,6 +139,10 @@ func TestRulesForbid(t *testing.T) {
 		{"pkg/registry/redis", "pkg/registry/redistest", false},
 		{"pkg/grpcengine", "pkg/routing", true},
 		{"pkg/grpcengine", "pkg/registry/redis", false},
+		{"pkg/grpcengine", "pkg/relay", false},
+		{"pkg/relay", "pkg/engine/enginetest", false},
+		{"pkg/engine/enginetest", "pkg/engine", true},
+		{"pkg/engine/enginetest", "pkg/relay", false},
 		{"pkg/discovery", "pkg/fly", false},
 		{"pkg/registrar", "pkg/config", false},
 		{"pkg/api", "pkg/discovery", false},

@@ -57,8 +57,10 @@ func (a *attempt) done(info balancer.DoneInfo) {
 	c := a.call
 	a.conn.give()
 	if info.Err == nil && !info.BytesSent && !info.BytesReceived {
-		// The connection went between our choice and its use; grpc-go picks again.
+		// The connection went between our choice and its use. grpc-go picks again, but only with a new picker: the one of the
+		// connection's end may have been before this pick.
 		c.settle(a, routing.Canceled)
+		wake(*c.engine.pool.cc.Load())
 		return
 	}
 	o := a.outcomeOf(info)

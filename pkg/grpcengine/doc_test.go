@@ -5,18 +5,20 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"github.com/flyproxy/flyproxy/pkg/engine/enginetest"
 )
 
 // Every limit has a test and every such test a row.
 func TestLimitsAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/engine-grpc-limits.md")
-	must(t, err)
+	enginetest.Must(t, err)
 	files, err := filepath.Glob("limits_*_test.go")
-	must(t, err)
+	enginetest.Must(t, err)
 	var code []byte
 	for _, f := range files {
 		b, err := os.ReadFile(f)
-		must(t, err)
+		enginetest.Must(t, err)
 		code = append(code, b...)
 	}
 	names := func(re string, b []byte) map[string]bool {

@@ -14,6 +14,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/flyproxy/flyproxy/pkg/engine/enginetest"
+	"github.com/flyproxy/flyproxy/pkg/registry"
 )
 
 func TestLimitResetCodes(t *testing.T) {
@@ -21,14 +24,14 @@ func TestLimitResetCodes(t *testing.T) {
 		http2.ErrCodeCancel: "1", http2.ErrCodeEnhanceYourCalm: "8", http2.ErrCodeInternal: "13", http2.ErrCodeInadequateSecurity: "7",
 	} {
 		t.Run(reset.String(), func(t *testing.T) {
-			_, c := rawPair(t, func(p *rawConn) {
-				if h := p.next(); h != nil {
-					_ = p.f.WriteRSTStream(h.StreamID, reset)
-					p.next()
+			_, c := rawPair(t, func(p *enginetest.RawConn) {
+				if h := p.Next(); h != nil {
+					_ = p.Framer.WriteRSTStream(h.StreamID, reset)
+					p.Next()
 				}
 			})
-			c.request(1, false)
-			if code, _ := c.result(); code != want {
+			c.Request(1, false)
+			if code, _ := c.Result(); code != want {
 				t.Errorf("the client got %s, want the status %s", code, want)
 			}
 		})
@@ -36,78 +39,82 @@ func TestLimitResetCodes(t *testing.T) {
 }
 
 func TestLimitInformationalResponses(t *testing.T) {
-	_, c := rawPair(t, func(p *rawConn) {
-		if h := p.next(); h != nil {
-			p.headers(h.StreamID, false, ":status", "103", "link", "x")
-			p.answer(h.StreamID, "x")
-			p.next()
+	_, c := rawPair(t, func(p *enginetest.RawConn) {
+		if h := p.Next(); h != nil {
+			p.Headers(h.StreamID, false, ":status", "103", "link", "x")
+			p.Answer(h.StreamID, "x")
+			p.Next()
 		}
 	})
-	c.request(1, true)
-	h := c.next()
+	c.Request(1, true)
+	h := c.Next()
 	if h == nil || h.PseudoValue("status") != "200" {
 		t.Errorf("the client got %v first", h)
 	}
 }
 
 func TestLimitHTTPErrorBecomesStatus(t *testing.T) {
-	_, c := rawPair(t, func(p *rawConn) {
-		if h := p.next(); h != nil {
-			p.headers(h.StreamID, false, ":status", "503", "content-type", "text/html")
-			_ = p.f.WriteData(h.StreamID, true, []byte("<p>sorry"))
-			p.next()
+	_, c := rawPair(t, func(p *enginetest.RawConn) {
+		if h := p.Next(); h != nil {
+			p.Headers(h.StreamID, false, ":status", "503", "content-type", "text/html")
+			_ = p.Framer.WriteData(h.StreamID, true, []byte("<p>sorry"))
+			p.Next()
 		}
 	})
-	c.request(1, true)
-	if code, message := c.result(); code != "14" || !strings.Contains(message, "503") {
+	c.Request(1, true)
+	if code, message := c.Result(); code != "14" || !strings.Contains(message, "503") {
 		t.Errorf("got %s %s", code, message)
 	}
 }
 
 func TestLimitStatusDetailsOfAnotherCode(t *testing.T) {
 	raw, err := proto.Marshal(&spb.Status{Code: 3})
-	must(t, err)
-	_, _, cc := pair(t, func(_ *backend, s grpc.ServerStream) error {
+	enginetest.Must(t, err)
+	_, _, cc := subject.Pair(t, func(_ *enginetest.Backend, s grpc.ServerStream) error {
 		s.SetTrailer(metadata.Pairs("grpc-status-details-bin", string(raw)))
 		return status.Error(codes.Aborted, "m")
 	})
-	if _, err := unary(testContext(t), cc, "x"); status.Code(err) != codes.Internal {
+	if _, err := enginetest.Unary(enginetest.Context(t), cc, "x"); status.Code(err) != codes.Internal {
 		t.Errorf("got %v, want INTERNAL", err)
 	}
 }
 
 // grpc-go replays a call that had a stream once only, and only what fits in its buffer.
 func TestLimitSecondRefusalIsSeen(t *testing.T) {
-	leakCheck(t)
-	s := startSidecar(t, options{})
-	s.set(instance("a", startRawPeer(t, nil, refuses).address), instance("b", startRawPeer(t, nil, refuses).address),
-		instance("c", startRawPeer(t, nil, refuses).address))
-	if _, err := unary(testContext(t), dial(t, s.address), "x"); status.Code(err) != codes.Unavailable {
+	enginetest.CheckLeaks(t)
+	s := subject.Start(t, enginetest.Setup{})
+	var in []registry.Instance
+	for _, id := range []string{"a", "b", "c"} {
+		in = append(in, enginetest.Instance(id, enginetest.StartRawPeer(t, nil, enginetest.Refuse).Address))
+	}
+	s.Set(in...)
+	if _, err := enginetest.Unary(enginetest.Context(t), enginetest.Dial(t, s.Address), "x"); status.Code(err) != codes.Unavailable {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestLimitLargeRequestIsNotReplayed(t *testing.T) {
-	leakCheck(t)
-	b := startBackend(t, echo)
-	raw := startRawPeer(t, nil, func(c *rawConn) {
-		h := c.next()
+	enginetest.CheckLeaks(t)
+	b := enginetest.StartBackend(t, enginetest.Echo)
+	raw := enginetest.StartRawPeer(t, nil, func(c *enginetest.RawConn) {
+		h := c.Next()
 		if h == nil {
 			return
 		}
-		_ = c.f.WriteWindowUpdate(0, 1<<20)
-		_ = c.f.WriteWindowUpdate(h.StreamID, 1<<20)
-		for n := 0; n < 300<<10; n += len(c.data()) {
+		_ = c.Framer.WriteWindowUpdate(0, 1<<20)
+		_ = c.Framer.WriteWindowUpdate(h.StreamID, 1<<20)
+		for n := 0; n < 300<<10; n += len(c.Data()) {
 		}
-		_ = c.f.WriteRSTStream(h.StreamID, http2.ErrCodeRefusedStream)
-		c.next()
+		_ = c.Framer.WriteRSTStream(h.StreamID, http2.ErrCodeRefusedStream)
+		c.Next()
 	})
-	s := startSidecar(t, options{})
-	s.set(instance("a", raw.address), instance("b", b.address))
-	cc := dial(t, s.address)
+	s := subject.Start(t, enginetest.Setup{})
+	s.Set(enginetest.Instance("a", raw.Address), enginetest.Instance("b", b.Address))
+	cc := enginetest.Dial(t, s.Address)
 	failed := 0
 	for range 2 { // round robin: one of them begins with the scripted peer
-		if _, err := unary(testContext(t), cc, strings.Repeat("x", 300<<10)); status.Code(err) == codes.Unavailable {
+		_, err := enginetest.Unary(enginetest.Context(t), cc, strings.Repeat("x", 300<<10))
+		if status.Code(err) == codes.Unavailable {
 			failed++
 		}
 	}
@@ -117,26 +124,26 @@ func TestLimitLargeRequestIsNotReplayed(t *testing.T) {
 }
 
 func TestLimitTrailersWithoutStatus(t *testing.T) {
-	if code, message := odd(t, func(p *rawConn, id uint32) {
-		p.headers(id, false, ":status", "200", "content-type", "application/grpc")
-		p.headers(id, true, "k", "v")
+	if code, message := odd(t, func(p *enginetest.RawConn, id uint32) {
+		p.Headers(id, false, ":status", "200", "content-type", "application/grpc")
+		p.Headers(id, true, "k", "v")
 	}); code != "2" {
 		t.Errorf("got %s %s, want UNKNOWN", code, message)
 	}
 }
 
 func TestLimitEndWithoutTrailers(t *testing.T) {
-	if code, message := odd(t, func(p *rawConn, id uint32) {
-		p.headers(id, false, ":status", "200", "content-type", "application/grpc")
-		_ = p.f.WriteData(id, true, []byte{0, 0, 0, 0, 0})
+	if code, message := odd(t, func(p *enginetest.RawConn, id uint32) {
+		p.Headers(id, false, ":status", "200", "content-type", "application/grpc")
+		_ = p.Framer.WriteData(id, true, []byte{0, 0, 0, 0, 0})
 	}); code != "13" || !strings.Contains(message, "without sending trailers") {
 		t.Errorf("got %s %s, want INTERNAL", code, message)
 	}
 }
 
 func TestLimitResetWithoutErrorBeforeStatus(t *testing.T) {
-	if code, message := odd(t, func(p *rawConn, id uint32) {
-		_ = p.f.WriteRSTStream(id, http2.ErrCodeNo)
+	if code, message := odd(t, func(p *enginetest.RawConn, id uint32) {
+		_ = p.Framer.WriteRSTStream(id, http2.ErrCodeNo)
 	}); code != "13" || !strings.Contains(message, "NO_ERROR") {
 		t.Errorf("got %s %s, want INTERNAL", code, message)
 	}
@@ -154,8 +161,8 @@ func TestLimitMalformedStatus(t *testing.T) {
 		"message that is not all UTF-8": {[]string{"grpc-status", "7", "grpc-message", "a%E2%82"}, "7", "a%EF%BF%BD%EF%BF%BD"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if code, message := odd(t, func(p *rawConn, id uint32) {
-				p.headers(id, true, append([]string{":status", "200", "content-type", "application/grpc"}, c.fields...)...)
+			if code, message := odd(t, func(p *enginetest.RawConn, id uint32) {
+				p.Headers(id, true, append([]string{":status", "200", "content-type", "application/grpc"}, c.fields...)...)
 			}); code != c.code || !strings.Contains(message, c.message) {
 				t.Errorf("got %s %s, want %s %s", code, message, c.code, c.message)
 			}
@@ -167,10 +174,10 @@ func TestLimitMalformedStatus(t *testing.T) {
 func TestLimitTruncatedMessage(t *testing.T) {
 	for _, own := range []string{"0", "3"} {
 		t.Run("grpc-status "+own, func(t *testing.T) {
-			if code, message := odd(t, func(p *rawConn, id uint32) {
-				p.headers(id, false, ":status", "200", "content-type", "application/grpc")
-				_ = p.f.WriteData(id, false, []byte{0, 0, 0, 0, 9, 1})
-				p.headers(id, true, "grpc-status", own, "grpc-message", "mine")
+			if code, message := odd(t, func(p *enginetest.RawConn, id uint32) {
+				p.Headers(id, false, ":status", "200", "content-type", "application/grpc")
+				_ = p.Framer.WriteData(id, false, []byte{0, 0, 0, 0, 9, 1})
+				p.Headers(id, true, "grpc-status", own, "grpc-message", "mine")
 			}); code != "13" {
 				t.Errorf("got %s %s, want INTERNAL", code, message)
 			}

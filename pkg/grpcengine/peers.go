@@ -82,6 +82,9 @@ func (pe *peer) choose(a *attempt) (*link, todo, verdict) {
 		return nil, nothing, retry // as another object of the pool
 	}
 	a.full = false
+	if pe.hasRoom() { // since the caller looked
+		return nil, nothing, retry
+	}
 	full := pe.in(connectivity.Ready)
 	if l := a.link; l != nil && (l.failures != a.failures || l.state == connectivity.Shutdown) && full == nil {
 		return nil, nothing, refused

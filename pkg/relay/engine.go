@@ -189,14 +189,18 @@ func (e *Engine) callStarted() {
 	}
 }
 
+// callEnded tells how a call went; p is the last peer that was sent it, nil if none was.
 func (e *Engine) callEnded(s *stream, service string, p *routing.Peer, code uint32, attempts int) {
+	if s.own {
+		return
+	}
 	e.inFlight.Add(-1)
 	if e.cfg.Observer == nil {
 		return
 	}
 	info := engine.CallInfo{Service: service, Method: s.call.Method, Code: codes.Code(code), Attempts: attempts,
 		Latency: time.Duration(e.clock() - s.started)}
-	if p != nil && attempts > 0 {
+	if p != nil {
 		info.PeerID, info.PeerRegion = p.Key.ID, p.Region
 	}
 	e.cfg.Observer.CallEnded(info)

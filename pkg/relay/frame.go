@@ -28,15 +28,16 @@ const (
 type errCode uint32
 
 const (
-	codeNo              errCode = 0x0
-	codeProtocol        errCode = 0x1
-	codeFlowControl     errCode = 0x3
-	codeStreamClosed    errCode = 0x5
-	codeFrameSize       errCode = 0x6
-	codeRefusedStream   errCode = 0x7
-	codeCancel          errCode = 0x8
-	codeCompression     errCode = 0x9
-	codeEnhanceYourCalm errCode = 0xb
+	codeNo                 errCode = 0x0
+	codeProtocol           errCode = 0x1
+	codeFlowControl        errCode = 0x3
+	codeStreamClosed       errCode = 0x5
+	codeFrameSize          errCode = 0x6
+	codeRefusedStream      errCode = 0x7
+	codeCancel             errCode = 0x8
+	codeCompression        errCode = 0x9
+	codeEnhanceYourCalm    errCode = 0xb
+	codeInadequateSecurity errCode = 0xc
 )
 
 // The settings of RFC 9113 §6.5.2 that are used here.

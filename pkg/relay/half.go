@@ -226,8 +226,11 @@ func (h *half) resume() {
 
 // discard throws away what waits: nobody is to get it any more.
 func (h *half) discard() {
-	h.conn.pendingBytes -= h.pending.n
-	h.pending.clear()
+	if h.pending.n > 0 {
+		h.conn.pendingBytes -= h.pending.n
+		h.pending.clear()
+		h.conn.account()
+	}
 	h.trailers, h.end, h.free, h.from = nil, false, 0, nil
 }
 

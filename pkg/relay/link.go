@@ -30,6 +30,7 @@ type link struct {
 	// Guarded by p.mu. A link that is leaving takes no new calls and is closed when its last has ended; a silent one takes no new calls
 	// as long as nothing is heard of it.
 	leaving, silent bool
+	counted         bool // as useless
 }
 
 func (l *link) takesCalls() bool { return !l.leaving && !l.silent }
@@ -74,15 +75,18 @@ func (l *link) opened() {
 	pe := l.p
 	pe.mu.Lock()
 	pe.dialing = false
-	l.leaving = pe.removed
+	removed := pe.removed
+	l.leaving = removed
 	pe.links = append(pe.links, l)
 	pe.publish()
+	well := pe.failures == 0
 	pe.mu.Unlock()
-	if l.leaving {
+	if removed {
 		l.close()
 		return
 	}
-	if pe.of != nil {
+	// A peer whose connections were of no use so far has to answer a call before it is trusted again.
+	if pe.of != nil && well {
 		pe.e.cfg.Router.Connected(pe.of)
 	}
 	pe.startWaiting(l.c)
@@ -160,6 +164,7 @@ func (l *link) close() {
 // goAway handles the peer's GOAWAY on the connection's reader: calls above last were not processed and go elsewhere.
 func (l *link) goAway(last uint32) {
 	l.leave()
+	l.useless(errGoAway)
 	c := l.c
 	c.mu.Lock()
 	var again []*half
@@ -183,6 +188,33 @@ func (l *link) goAway(last uint32) {
 // steadyAfter is how long a connection on which no call was answered must have lived so that another may be opened at once.
 const steadyAfter = int64(5 * time.Second)
 
+// errGoAway is why a connection ends that the peer has asked us to leave.
+var errGoAway = errors.New("the peer sent GOAWAY")
+
+// useless counts a connection that the peer has ended before it answered any call on it: the next is put off, and calls go elsewhere.
+func (l *link) useless(why error) {
+	pe := l.p
+	if l.answered.Load() || pe.e.clock()-l.born >= steadyAfter {
+		return
+	}
+	pe.mu.Lock()
+	counted := l.counted
+	l.counted = true
+	if !counted {
+		pe.pace()
+	}
+	first := pe.failures == 1
+	pe.mu.Unlock()
+	if counted || pe.of == nil {
+		return
+	}
+	pe.e.cfg.Router.Refuse(pe.of)
+	if first {
+		pe.e.cfg.Logger.Warn("peer closes connections soon after it accepts them", "service", pe.of.Key.Service,
+			"instance", pe.of.Key.ID, "address", pe.of.Address, "error", why)
+	}
+}
+
 // ended ends everything on a connection that has ended.
 func (l *link) ended(err error) {
 	c, pe := l.c, l.p
@@ -200,24 +232,18 @@ func (l *link) ended(err error) {
 	l.leaving = true
 	pe.links = slices.DeleteFunc(pe.links, func(o *link) bool { return o == l })
 	pe.publish()
-	flapped := !gone && !l.answered.Load() && pe.e.clock()-l.born < steadyAfter
-	if flapped {
-		pe.pace()
-	}
-	first := flapped && pe.failures == 1
 	pe.mu.Unlock()
+	if !gone {
+		l.useless(err)
+	}
 	c.mu.Lock()
 	c.closed = err
 	wrote := c.wrote
 	all := c.forgetAll()
 	c.account()
 	c.mu.Unlock()
-	if pe.of != nil && (len(all) > 0 || flapped) {
+	if pe.of != nil && len(all) > 0 {
 		pe.e.cfg.Router.Refuse(pe.of)
-	}
-	if first && pe.of != nil {
-		pe.e.cfg.Logger.Warn("peer closes connections soon after it accepts them", "service", pe.of.Key.Service,
-			"instance", pe.of.Key.ID, "address", pe.of.Address, "error", err)
 	}
 	for _, h := range all {
 		if h.sentAt > wrote {

@@ -36,6 +36,15 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 	c.streams[id] = &s.down
 	c.lastOpened = id
 	c.mu.Unlock()
+	s.request.end = end
+	if !tooLarge {
+		s.takeRequest(c.fields)
+		if c.e.isOwn(s.call.Method) {
+			s.own = true
+			s.takeOwn(c)
+			return nil
+		}
+	}
 	c.e.callStarted()
 	l := &c.e.cfg.Limits
 	switch {
@@ -44,14 +53,8 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 	case c.e.inFlight.Load() > int64(l.Calls):
 		s.reject(c, limitCalls, int64(l.Calls), "too many calls are open")
 	default:
-		s.request.end = end
-		s.takeRequest(c.fields)
 		if s.deadline != 0 {
 			c.addDeadline(s)
-		}
-		if c.e.isOwn(s.call.Method) {
-			s.takeOwn(c)
-			return nil
 		}
 		s.route(c)
 	}

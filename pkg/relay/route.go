@@ -49,13 +49,17 @@ func (s *stream) route(c *conn) {
 // mayLeave tells whether the call need not wait for its peer, because there may be another that has room at once.
 func (s *stream) mayLeave() bool { return s.call.ForceInstance == "" && !s.queues && s.busy < maxBusy }
 
+// maxReturns is how often a call comes back to peers that have not processed it, when there are no others.
+const maxReturns = 3
+
 // lookAgain begins the search anew when nobody else is left: where none had room the call waits from now on, and a peer that went
-// away or was full may take the call on a new connection, once.
+// away or was full may take the call on a new connection, a few times.
 func (s *stream) lookAgain() bool {
 	switch {
 	case s.busy > 0:
 		s.busy, s.queues = 0, true
-	case s.unprocessedBy:
+	case s.unprocessedBy && s.returns < maxReturns:
+		s.returns++
 	default:
 		return false
 	}
@@ -77,7 +81,11 @@ func (s *stream) unroutable(c *conn, err error) {
 	s.mu.Lock()
 	s.pick.Service = service
 	s.mu.Unlock()
-	s.fail(c, code, err.Error())
+	message := err.Error()
+	if s.unprocessedBy {
+		message = "the peers that were sent the call did not process the call: they are going away, or refuse it (" + message + ")"
+	}
+	s.fail(c, code, message)
 	s.finish(c, outcomeOfOurs, code)
 }
 
@@ -129,6 +137,7 @@ func (s *stream) begin(uc *conn) begun {
 	uc.nextID += 2
 	uc.streams[up.id] = up
 	s.up = up
+	s.sentTo = s.pick.Peer
 	uc.link.began(s.e.clock())
 	r := &s.request
 	up.sendHeaders(s.requestFields(), r.end && len(r.data) == 0)

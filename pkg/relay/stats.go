@@ -9,8 +9,9 @@ import (
 // Stats gives the engine's state.
 func (e *Engine) Stats() engine.Stats {
 	st := engine.Stats{
-		InFlight: e.inFlight.Load(), Clients: int(e.clients.Load()), BufferedBytes: e.buffered.Load(), ReplayBytes: e.replay.Load(),
-		Limits: make(map[string]uint64, limits), Retries: make(map[string]uint64, reasons),
+		InFlight: e.inFlight.Load(), Clients: int(e.clients.Load()), BufferedBytes: e.buffered.Load(),
+		ReplayBytes: max(0, e.replay.Load()), // one reader's batch may have let go of what another's has not yet counted
+		Limits:      make(map[string]uint64, limits), Retries: make(map[string]uint64, reasons),
 	}
 	for i, name := range limitNames {
 		st.Limits[name] = e.hits[i].Load()

@@ -13,6 +13,7 @@ const (
 	statusCanceled          = 1
 	statusUnknown           = 2
 	statusDeadlineExceeded  = 4
+	statusPermissionDenied  = 7
 	statusResourceExhausted = 8
 	statusInternal          = 13
 	statusUnavailable       = 14
@@ -55,6 +56,8 @@ func statusOfReset(code errCode) uint32 {
 		return statusCanceled
 	case codeEnhanceYourCalm:
 		return statusResourceExhausted
+	case codeInadequateSecurity:
+		return statusPermissionDenied
 	}
 	return statusInternal
 }

@@ -15,6 +15,9 @@ type stream struct {
 	down              half
 	place             int // in the client connection's deadlines, from 1 on; 0 when it is not there. Guarded by deadlines.mu.
 
+	// own says that the sidecar itself answers the call: it is not forwarded, and nobody is told of it.
+	own bool
+
 	// contentLength is what the client announced, -1 if it did not; received is what came. They belong to the client's reader.
 	contentLength, received int64
 
@@ -24,7 +27,7 @@ type stream struct {
 	// unprocessedBy says that a peer was sent the call and has not processed it, busy how many peers had no room, and queues that it
 	// now waits where there is none.
 	unprocessedBy, queues bool
-	busy                  int
+	busy, returns         int
 
 	// done is set when the call has ended.
 	done atomic.Bool
@@ -34,8 +37,9 @@ type stream struct {
 	request replay
 	pick    routing.Pick
 	picked  bool
-	up      *half // nil while the call waits for a connection
-	first   half  // what up points to at first
+	sentTo  *routing.Peer // the last one that was sent the call
+	up      *half         // nil while the call waits for a connection
+	first   half          // what up points to at first
 	// attempts counts the peers that were picked, repeated those of them that policy retries added.
 	attempts, repeated int
 	// begun says that response headers went to the client: from here on nothing is tried again. grpc says that they are those of a
@@ -243,7 +247,7 @@ func (s *stream) finish(c *conn, o routing.Outcome, code uint32) {
 	pick, picked := s.pick, s.picked
 	s.picked = false
 	s.request.drop(s.e, c)
-	attempts := s.attempts
+	attempts, sentTo := s.attempts, s.sentTo
 	s.mu.Unlock()
 	if s.deadline != 0 {
 		s.down.conn.removeDeadline(s)
@@ -251,7 +255,7 @@ func (s *stream) finish(c *conn, o routing.Outcome, code uint32) {
 	if picked {
 		pick.Done(o)
 	}
-	s.e.callEnded(s, pick.Service, pick.Peer, code, attempts)
+	s.e.callEnded(s, pick.Service, sentTo, code, attempts)
 }
 
 // unpick gives the pick back.

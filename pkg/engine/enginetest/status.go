@@ -1,8 +1,10 @@
-package grpcengine_test
+package enginetest
 
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,30 +19,36 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// Plain grpc-proxy sends headers with the first message: a client that waits for them first hangs.
-func TestHeadersPassBeforeAnyMessage(t *testing.T) {
-	leakCheck(t)
-	_, _, cc := pair(t, func(_ *backend, s grpc.ServerStream) error {
+// statuses are tests of how a call's response begins and ends.
+func statuses() []one {
+	return []one{
+		{"HeadersPassBeforeAnyMessage", testHeadersPassAtOnce},
+		{"HeadersFollowedByErrorKeepMetadata", testHeadersThenError},
+		{"TrailersOnlyStaysTrailersOnly", testTrailersOnly},
+		{"Untouched", testStatusUntouched},
+	}
+}
+
+// A client may wait for the headers before it sends or reads a message.
+func testHeadersPassAtOnce(t *testing.T, e Subject) {
+	_, _, cc := e.Pair(t, func(_ *Backend, s grpc.ServerStream) error {
 		if err := s.SendHeader(metadata.Pairs("k", "v")); err != nil {
 			return err
 		}
 		<-s.Context().Done()
 		return nil
 	})
-	ctx, cancel := context.WithCancel(testContext(t))
+	ctx, cancel := context.WithCancel(Context(t))
 	defer cancel()
-	st, err := cc.NewStream(ctx, bidi, method)
-	must(t, err)
-	md, err := st.Header()
-	must(t, err)
+	md, err := open(t, ctx, cc).Header()
+	Must(t, err)
 	if got := md.Get("k"); len(got) != 1 || got[0] != "v" {
 		t.Errorf("header k is %q", got)
 	}
 }
 
-func TestHeadersFollowedByErrorKeepMetadata(t *testing.T) {
-	leakCheck(t)
-	_, _, cc := pair(t, func(_ *backend, s grpc.ServerStream) error {
+func testHeadersThenError(t *testing.T, e Subject) {
+	_, _, cc := e.Pair(t, func(_ *Backend, s grpc.ServerStream) error {
 		s.SetTrailer(metadata.Pairs("t", "2", "t", "3", "t-bin", "\x00\xff"))
 		if err := s.SendHeader(metadata.Pairs("h", "1", "h", "0", "h-bin", "\x01\xfe")); err != nil {
 			return err
@@ -48,27 +56,27 @@ func TestHeadersFollowedByErrorKeepMetadata(t *testing.T) {
 		return status.Error(codes.Aborted, "sorry: ünïcode %")
 	})
 	var header, trailer metadata.MD
-	_, err := unary(testContext(t), cc, "x", grpc.Header(&header), grpc.Trailer(&trailer))
+	_, err := Unary(Context(t), cc, "x", grpc.Header(&header), grpc.Trailer(&trailer))
 	if st := status.Convert(err); st.Code() != codes.Aborted || st.Message() != "sorry: ünïcode %" {
 		t.Errorf("status %v", st)
 	}
-	want := map[string][]string{"h": {"1", "0"}, "h-bin": {"\x01\xfe"}}
-	for k, v := range want {
-		if fmt.Sprint(header[k]) != fmt.Sprint(v) {
+	for k, v := range map[string][]string{"h": {"1", "0"}, "h-bin": {"\x01\xfe"}} {
+		if !slices.Equal(header[k], v) {
 			t.Errorf("header %s is %q", k, header[k])
 		}
 	}
-	if fmt.Sprint(trailer["t"]) != "[2 3]" || fmt.Sprint(trailer["t-bin"]) != "[\x00\xff]" {
-		t.Errorf("trailer %q", trailer)
+	for k, v := range map[string][]string{"t": {"2", "3"}, "t-bin": {"\x00\xff"}} {
+		if !slices.Equal(trailer[k], v) {
+			t.Errorf("trailer %s is %q", k, trailer[k])
+		}
 	}
 	if len(trailer["content-type"]) != 0 {
 		t.Errorf("trailer has a content-type: %q", trailer)
 	}
 }
 
-// Plain grpc-proxy turns Trailers-Only into headers and trailers, and a client's retry policy takes that for another thing.
-func TestTrailersOnlyStaysTrailersOnly(t *testing.T) {
-	leakCheck(t)
+// Headers and then trailers would be another thing to a client's retry policy (gRFC A6): it does not retry what has begun.
+func testTrailersOnly(t *testing.T, e Subject) {
 	policy := grpc.WithDefaultServiceConfig(`{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":4,
 		"initialBackoff":"0.001s","maxBackoff":"0.001s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}`)
 	for _, c := range []struct {
@@ -82,7 +90,8 @@ func TestTrailersOnlyStaysTrailersOnly(t *testing.T) {
 		{name: "pushback reaches the client", md: metadata.Pairs("grpc-retry-pushback-ms", "-1"), calls: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, b, _ := pair(t, func(_ *backend, s grpc.ServerStream) error {
+			CheckLeaks(t)
+			s, b, _ := e.Pair(t, func(_ *Backend, s grpc.ServerStream) error {
 				if c.headers {
 					if err := s.SendHeader(nil); err != nil {
 						return err
@@ -92,28 +101,28 @@ func TestTrailersOnlyStaysTrailersOnly(t *testing.T) {
 				return status.Error(codes.Unavailable, "not now")
 			})
 			// A client that has exhausted its retries while it was sending says so without a code (grpc-go's shouldRetry).
-			_, err := unary(testContext(t), dial(t, s.address, policy), "x")
+			_, err := Unary(Context(t), Dial(t, s.Address, policy), "x")
 			if status.Code(err) != codes.Unavailable && !strings.Contains(fmt.Sprint(err), "max retries exhausted") {
 				t.Errorf("got %v", err)
 			}
-			if n := b.calls.Load(); n != c.calls {
+			if n := b.Calls.Load(); n != c.calls {
 				t.Errorf("the peer was called %d times, want %d", n, c.calls)
 			}
 		})
 	}
 }
 
-func TestStatusUntouched(t *testing.T) {
-	leakCheck(t)
+func testStatusUntouched(t *testing.T, e Subject) {
 	detail, err := anypb.New(durationpb.New(time.Minute))
-	must(t, err)
+	Must(t, err)
 	raw, err := proto.Marshal(&spb.Status{Code: 9, Message: "m", Details: []*anypb.Any{detail}})
-	must(t, err)
-	cases := []struct {
+	Must(t, err)
+	type answer struct {
 		code    codes.Code
 		message string
 		trailer metadata.MD
-	}{
+	}
+	cases := []answer{
 		{code: 9, message: "m", trailer: metadata.Pairs("grpc-status-details-bin", string(raw))},
 		{code: 99, message: "unknown code"},
 		{code: 14, message: "the connection is draining"}, // a peer's own words, if also grpc-go's
@@ -122,26 +131,28 @@ func TestStatusUntouched(t *testing.T) {
 		{code: 3, message: "endpoint load", trailer: metadata.Pairs("endpoint-load-metrics-bin", "\x01")},
 	}
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
-		cases = append(cases, struct {
-			code    codes.Code
-			message string
-			trailer metadata.MD
-		}{code: code, message: code.String()})
+		cases = append(cases, answer{code: code, message: code.String()})
 	}
-	i := 0
-	_, _, cc := pair(t, func(_ *backend, s grpc.ServerStream) error {
-		s.SetTrailer(cases[i].trailer)
-		return status.Error(cases[i].code, cases[i].message)
-	})
-	for ; i < len(cases); i++ {
-		var trailer metadata.MD
-		_, err := unary(testContext(t), cc, "x", grpc.Trailer(&trailer))
-		if st := status.Convert(err); st.Code() != cases[i].code || st.Message() != cases[i].message {
-			t.Errorf("case %d: got %v", i, st)
+	_, _, cc := e.Pair(t, func(_ *Backend, s grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(s.Context())
+		i, err := strconv.Atoi(md["case"][0])
+		if err != nil {
+			return err
 		}
-		for k, v := range cases[i].trailer {
-			if fmt.Sprint(trailer[k]) != fmt.Sprint(v) {
-				t.Errorf("case %d: trailer %s is %q", i, k, trailer[k])
+		a := cases[i]
+		s.SetTrailer(a.trailer)
+		return status.Error(a.code, a.message)
+	})
+	for i, c := range cases {
+		var trailer metadata.MD
+		ctx := metadata.AppendToOutgoingContext(Context(t), "case", fmt.Sprint(i))
+		_, err := Unary(ctx, cc, "x", grpc.Trailer(&trailer))
+		if st := status.Convert(err); st.Code() != c.code || st.Message() != c.message {
+			t.Errorf("%v %q: got %v", c.code, c.message, st)
+		}
+		for k, v := range c.trailer {
+			if !slices.Equal(trailer[k], v) {
+				t.Errorf("%v %q: trailer %s is %q", c.code, c.message, k, trailer[k])
 			}
 		}
 	}

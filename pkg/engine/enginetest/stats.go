@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -89,6 +90,8 @@ func testStatsUnderLoad(t *testing.T, e Subject) {
 	s.Use(a, b)
 	cc := Dial(t, s.Address)
 	stop := load(t, cc, callers)
+	pace := time.NewTicker(time.Millisecond)
+	defer pace.Stop()
 	for ended := 0; ended < 3000 && !t.Failed(); _, ended = s.Told.counts() {
 		st := s.Engine.Stats()
 		if st.InFlight < 0 || st.InFlight > callers || st.BufferedBytes < 0 || st.ReplayBytes < 0 {
@@ -100,6 +103,7 @@ func testStatsUnderLoad(t *testing.T, e Subject) {
 				t.Errorf("impossible: %+v", p)
 			}
 		}
+		<-pace.C
 	}
 	stop()
 	s.Quiet()

@@ -19,7 +19,8 @@ func newDemo(sys system) *cobra.Command {
 		Short: "See it work: six apps in three regions, a sidecar each, a call a second",
 		Long: `Runs the whole of flyproxy on this machine: an embedded Redis, six instances of a small gRPC app in three regions,
 a sidecar beside each. It calls localhost:50052 once a second and shows which instance answered, while it stops an
-instance and starts it again. With --for it ends by itself, and exits with 0 only if no call failed.`,
+instance and starts it again. With --for it ends by itself, and exits with 0 only if no call failed. FLYPROXY_ENGINE
+chooses the data plane; nothing else in the environment, and no file, changes what the demo does.`,
 		Args: noArgs,
 		PreRunE: func(*cobra.Command, []string) error {
 			if length < 0 {
@@ -28,6 +29,7 @@ instance and starts it again. With --for it ends by itself, and exits with 0 onl
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			engine, _ := sys.variable("FLYPROXY_ENGINE")
 			log := slog.New(slog.DiscardHandler)
 			if verbose {
 				var err error
@@ -36,7 +38,7 @@ instance and starts it again. With --for it ends by itself, and exits with 0 onl
 				}
 			}
 			return demo.Run(cmd.Context(), demo.Options{
-				For: length, Out: sys.out, Logger: log, Version: versionString(),
+				For: length, Out: sys.out, Logger: log, Version: versionString(), Engine: engine,
 				Port: demo.DefaultPort, AdminPort: demo.DefaultAdminPort, RedisPort: demo.DefaultRedisPort,
 			})
 		},

@@ -62,10 +62,8 @@ func adminAddress(sys system, file string) string {
 	if err == nil {
 		return cfg.Admin.Listen
 	}
-	for _, e := range sys.environ {
-		if v, ok := strings.CutPrefix(e, "FLYPROXY_ADMIN_LISTEN="); ok && v != "" {
-			return v
-		}
+	if v, ok := sys.variable("FLYPROXY_ADMIN_LISTEN"); ok {
+		return v
 	}
 	return "127.0.0.1:9052"
 }

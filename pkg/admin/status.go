@@ -168,6 +168,8 @@ type View struct {
 	Refusals  int  `json:"refusals"`
 	// Connections is the number of connections that we hold to it.
 	Connections int `json:"connections"`
+	// RTTMS is the smoothed round-trip time of the path to it as the kernel measures it; absent when it is not known.
+	RTTMS float64 `json:"rtt_ms,omitempty"`
 }
 
 // NewInstance gives the part of an Instance that an entry of the registry's view knows.

@@ -20,6 +20,7 @@ const (
 	contract  = "pkg/registry"
 	routing   = "pkg/routing"
 	engine    = "pkg/engine"
+	tlsfiles  = "pkg/tlsfiles"
 	anything  = "*"
 )
 
@@ -28,6 +29,7 @@ var rules = []rule{
 	// The leaves.
 	{dir: telemetry},
 	{dir: "pkg/fly"},
+	{dir: tlsfiles, stdlib: true},
 	{dir: "pkg/api/flyproxyv1"},
 	{dir: "pkg/demo/greeterv1"},
 	// Adapters import the contract and never each other.
@@ -49,10 +51,10 @@ var rules = []rule{
 	{dir: "pkg/admin", may: []string{contract, telemetry}},
 	{dir: "pkg/api", may: []string{contract, telemetry, "pkg/api/flyproxyv1"}},
 	// Configuration knows Fly, and only who puts the parts together knows configuration. The demo does: it runs whole sidecars.
-	{dir: "pkg/config", may: []string{"pkg/fly", contract, telemetry}},
+	{dir: "pkg/config", may: []string{"pkg/fly", contract, telemetry, tlsfiles}},
 	{dir: "pkg/sidecar", may: []string{
 		"pkg/admin", "pkg/api", "pkg/config", "pkg/discovery", engine, "pkg/fly", "pkg/grpcengine", "pkg/registrar", contract,
-		"pkg/registry/embedded", "pkg/registry/redis", "pkg/registry/static", "pkg/relay", routing, telemetry,
+		"pkg/registry/embedded", "pkg/registry/redis", "pkg/registry/static", "pkg/relay", routing, telemetry, tlsfiles,
 	}},
 	{dir: "pkg/demo", may: []string{"pkg/config", "pkg/demo/greeterv1", "pkg/sidecar", "pkg/registry/embedded", telemetry}},
 	{dir: "pkg/archtest"},
@@ -149,6 +151,9 @@ func TestRulesForbid(t *testing.T) {
 		{"pkg/admin", "pkg/sidecar", false},
 		{"pkg/telemetry", "pkg/registry", false},
 		{"pkg/config", "pkg/fly", true},
+		{"pkg/config", "pkg/tlsfiles", true},
+		{"pkg/tlsfiles", "pkg/telemetry", false},
+		{"pkg/relay", "pkg/tlsfiles", false},
 		{"pkg/config", "pkg/sidecar", false},
 		{"pkg/sidecar", "pkg/config", true},
 		{"pkg/sidecar", "pkg/demo", false},

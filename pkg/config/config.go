@@ -26,7 +26,8 @@ type Size int64
 // that an item of a list must have it; secret values are masked wherever they are shown; usage is one line for people.
 type Config struct {
 	Mode         string       `key:"mode" default:"sidecar" oneof:"sidecar" later:"gateway" usage:"what this process is"`
-	Listen       []string     `key:"listen" default:"localhost:50052" usage:"host:port where the app's calls are accepted"`
+	Listen       []string     `key:"listen" default:"localhost:50052" usage:"where the app's calls are accepted: host:port, unix:///path"`
+	SocketMode   string       `key:"listen_socket_mode" default:"0660" form:"mode" usage:"who may connect to a unix socket of listen"`
 	Engine       string       `key:"engine" default:"grpc" oneof:"relay|grpc" usage:"the data plane"`
 	Service      string       `key:"service" auto:"FLY_APP_NAME" form:"service" usage:"the service that the app offers"`
 	InstanceID   string       `key:"instance_id" auto:"FLY_MACHINE_ID, else generated" form:"name" usage:"unique within the service"`
@@ -35,11 +36,13 @@ type Config struct {
 	Registration Registration `key:"registration"`
 	Registry     Registry     `key:"registry"`
 	Routing      Routing      `key:"routing"`
+	Retry        Retry        `key:"retry"`
 	Upstream     Upstream     `key:"upstream"`
 	Limits       Limits       `key:"limits"`
 	Drain        Drain        `key:"drain"`
 	Admin        Admin        `key:"admin"`
 	Log          Log          `key:"log"`
+	AccessLog    AccessLog    `key:"access_log"`
 
 	// Fly is the Machine as Fly describes it, with registration.is_fly applied.
 	Fly fly.Environment
@@ -166,19 +169,44 @@ type Backoff struct {
 	Max  time.Duration `key:"max" default:"10s" min:"1ms" max:"1h" usage:"the longest"`
 }
 
+// Retry says which calls may be sent again although a peer may have begun them. Calls that no peer has begun are sent again anyway.
+type Retry struct {
+	Methods  []string `key:"methods" form:"method" usage:"safe to call again: /package.Service/Method, /package.Service/*"`
+	Attempts int      `key:"attempts" default:"3" min:"2" max:"10" usage:"peers that one call is sent to at most, the first included"`
+	Budget   float64  `key:"budget" default:"0.2" min:"0.01" max:"1" usage:"retries for each call of the last ten seconds"`
+}
+
 // Upstream is about the connections to peers.
 type Upstream struct {
 	ConnectTimeout        time.Duration `key:"connect_timeout" default:"1s" min:"1ms" max:"5m" usage:"time that a connect may take"`
 	MaxConnectionsPerPeer int           `key:"max_connections_per_peer" default:"4" min:"1" max:"1000" usage:"most that are opened"`
 	IdleTimeout           time.Duration `key:"idle_timeout" default:"5m" min:"1s" max:"24h" usage:"an unused connection is closed"`
 	DeadAfter             time.Duration `key:"dead_after" default:"5s" min:"100ms" max:"5m" usage:"a silent peer's calls are ended"`
+	TLS                   UpstreamTLS   `key:"tls"`
 }
 
-// Limits protect the sidecar and its Machine.
+// UpstreamTLS is TLS towards peers, mutual where there is a certificate. The files are read again when they change.
+type UpstreamTLS struct {
+	Enabled    bool   `key:"enabled" default:"false" usage:"speak TLS to peers"`
+	CAFile     string `key:"ca_file" usage:"PEM file of the peers' certificate authorities; empty is the system's"`
+	CertFile   string `key:"cert_file" usage:"PEM file of our own certificate, the intermediate ones after it"`
+	KeyFile    string `key:"key_file" usage:"PEM file of its private key"`
+	ServerName string `key:"server_name" usage:"the name in the peers' certificates, if not the host that is dialled"`
+}
+
+// Limits protect the sidecar and its Machine. Their defaults fit one of 256 MB.
 type Limits struct {
-	MaxHeaderBytes       Size    `key:"max_header_bytes" default:"1MiB" min:"4KiB" max:"64MiB" usage:"metadata of one call"`
-	MaxConcurrentStreams int     `key:"max_concurrent_streams" default:"0" min:"0" max:"1000000" usage:"per connection; 0 is no limit"`
-	MemoryShare          float64 `key:"memory_share" default:"0.25" min:"0" max:"1" usage:"of FLY_VM_MEMORY_MB, for Go; 0 is all"`
+	MaxHeaderBytes         Size          `key:"max_header_bytes" default:"256KiB" min:"4KiB" max:"64MiB" usage:"metadata of one call"`
+	MaxConcurrentStreams   int           `key:"max_concurrent_streams" default:"16384" min:"1" max:"1000000" usage:"open calls of a client connection"`
+	MaxCalls               int           `key:"max_calls" default:"32768" min:"1" max:"10000000" usage:"open calls of all connections"`
+	MaxConnections         int           `key:"max_connections" default:"1024" min:"1" max:"1000000" usage:"client connections"`
+	MaxBufferedBytes       Size          `key:"max_buffered_bytes" default:"32MiB" min:"64KiB" max:"64GiB" usage:"data that its reader does not take"`
+	MaxReplayBytes         Size          `key:"max_replay_bytes" default:"8MiB" min:"64KiB" max:"64GiB" usage:"requests kept to be sent again"`
+	MaxResetsPerSecond     int           `key:"max_resets_per_second" default:"10000" min:"1" max:"10000000" usage:"of a client connection"`
+	MaxQueuedControlFrames int           `key:"max_queued_control_frames" default:"10000" min:"100" max:"10000000" usage:"of a connection"`
+	HandshakeTimeout       time.Duration `key:"handshake_timeout" default:"10s" min:"100ms" max:"5m" usage:"time for a client's HTTP/2 preface"`
+	ClientIdleTimeout      time.Duration `key:"client_idle_timeout" default:"1h" min:"1s" max:"168h" usage:"a client without calls is sent away"`
+	MemoryShare            float64       `key:"memory_share" default:"0.25" min:"0" max:"1" usage:"of FLY_VM_MEMORY_MB, for Go; 0 is all"`
 }
 
 // Drain is the orderly end.
@@ -197,6 +225,13 @@ type Log struct {
 	Format string `key:"format" default:"auto" oneof:"auto|json|text" usage:"auto is JSON on Fly or when not on a terminal"`
 }
 
+// AccessLog is about the log's lines for single calls.
+type AccessLog struct {
+	Slow      time.Duration `key:"slow" default:"1s" min:"0s" max:"24h" usage:"calls that take this long are logged; 0s: none for that"`
+	Failed    bool          `key:"failed" default:"true" usage:"calls that end with another status than OK are logged"`
+	PerSecond int           `key:"per_second" default:"10" min:"1" max:"10000" usage:"lines a second at most"`
+}
+
 // The values of Engine, and those of Registry.Store and of Redis.Mode after Load.
 const (
 	EngineRelay = "relay"
@@ -210,16 +245,6 @@ const (
 	RedisSentinel   = "sentinel"
 	RedisCluster    = "cluster"
 )
-
-// ListenAddresses are Listen with every localhost replaced by 127.0.0.1 and ::1: a client that dials localhost may try either
-// first (RFC 6761 §6.3 allows both).
-func (c *Config) ListenAddresses() []string {
-	var all []string
-	for _, address := range c.Listen {
-		all = append(all, expandLocalhost(address)...)
-	}
-	return all
-}
 
 // ID is the instance id under which app is registered: InstanceID, or InstanceID/name when several apps offer one service.
 func (c *Config) ID(app App) string {

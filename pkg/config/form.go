@@ -35,6 +35,15 @@ func checkForm(form, s string) *bad {
 		if !nameLike(s, "") || strings.HasPrefix(s, ".") || strings.HasSuffix(s, ".") {
 			return &bad{"not the full name of a gRPC service", "write package.Service, without slashes"}
 		}
+	case "method":
+		service, method, ok := strings.Cut(strings.TrimPrefix(s, "/"), "/")
+		if !ok || s[0] != '/' || checkForm("grpc", service) != nil || (method != "*" && !nameLike(method, "")) {
+			return &bad{"not the full name of a gRPC method", "write /package.Service/Method, or /package.Service/* for all of that service"}
+		}
+	case "mode":
+		if n, err := strconv.ParseUint(s, 8, 16); err != nil || n > 0o777 || len(s) < 3 {
+			return &bad{"not the permissions of a file", "write three octal digits after a 0, such as 0660"}
+		}
 	}
 	return nil
 }

@@ -107,7 +107,9 @@ func TestEveryVariable(t *testing.T) {
 		"registry.redis.addresses": "a:1", "registry.redis.host": "h", "registry.redis.username": "u", "registry.redis.password": "p",
 		"registry.redis.ca_file": "f", "registry.redis.server_name": "n", "registry.redis.sentinel.master": "m",
 		"registry.redis.sentinel.username": "u", "registry.redis.sentinel.password": "p",
-		"registry.static": `[{service: s, address: "a:1"}]`, "routing.routes": "[{prefix: /a/, service: s}]",
+		"retry.methods": "/a.B/C,/a.B/*", "upstream.tls.ca_file": "f", "upstream.tls.cert_file": "f", "upstream.tls.key_file": "f",
+		"upstream.tls.server_name": "n",
+		"registry.static":          `[{service: s, address: "a:1"}]`, "routing.routes": "[{prefix: /a/, service: s}]",
 	}
 	for _, k := range config.Keys() {
 		if k.Env == "" {

@@ -74,6 +74,15 @@ func fieldByKey(v reflect.Value, name string) reflect.Value {
 	panic("config: no field for key " + name)
 }
 
+// fieldAt is the value of the key with that path, which leads through groups only.
+func fieldAt(c *Config, path string) any {
+	v := reflect.ValueOf(c).Elem()
+	for name := range strings.SplitSeq(path, ".") {
+		v = fieldByKey(v, name)
+	}
+	return v.Interface()
+}
+
 // WriteCheck writes what Load found for people: that all is good, or every fault, and the warnings either way. It takes both
 // results of Load.
 func WriteCheck(w io.Writer, c *Config, loadErr error) error {

@@ -19,6 +19,7 @@ func TestPrint(t *testing.T) {
 KEY                                VALUE                         FROM
 mode                               sidecar                       default
 listen                             localhost:50052               default
+listen_socket_mode                 0660                          default
 engine                             grpc                          default
 service                            shop                          FLY_APP_NAME
 instance_id                        i                             FLYPROXY_INSTANCE_ID

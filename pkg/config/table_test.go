@@ -16,7 +16,8 @@ func TestTopLevelKeys(t *testing.T) {
 			got = append(got, top)
 		}
 	}
-	const want = "mode listen engine service instance_id region apps registration registry routing upstream limits drain admin log"
+	const want = "mode listen listen_socket_mode engine service instance_id region apps registration registry routing retry upstream " +
+		"limits drain admin log access_log"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}

@@ -30,6 +30,8 @@ type Options struct {
 	// Logger gets what the six sidecars log.
 	Logger  *slog.Logger
 	Version string
+	// Engine is the sidecars' data plane; empty is flyproxy's default.
+	Engine string
 	// Port is where the first sidecar accepts, AdminPort its admin listener, RedisPort the embedded Redis.
 	Port, AdminPort, RedisPort int
 }
@@ -267,10 +269,10 @@ func (n *node) start() error {
 
 	_, port, _ := net.SplitHostPort(n.appAddress)
 	cfg, err := config.Load(config.Options{
-		// The demo is the same whatever stands in this folder and this environment.
+		// The demo is the same whatever else stands in this folder and this environment.
 		ReadFile: func(name string) ([]byte, error) { return nil, fs.ErrNotExist },
 		Environ: []string{
-			"FLYPROXY_SERVICE=" + service, "FLYPROXY_INSTANCE_ID=" + n.id, "FLYPROXY_REGION=" + n.region,
+			"FLYPROXY_ENGINE=" + n.demo.Engine, "FLYPROXY_SERVICE=" + service, "FLYPROXY_INSTANCE_ID=" + n.id, "FLYPROXY_REGION=" + n.region,
 			"FLYPROXY_LISTEN=" + n.listen, "FLYPROXY_ADMIN_LISTEN=" + n.admin, "GRPC_PORT=" + port,
 			"FLYPROXY_REGISTRY_STORE=embedded", "FLYPROXY_REGISTRY_NAMESPACE=demo",
 			fmt.Sprintf("FLYPROXY_REGISTRY_EMBEDDED_ADDRESS=127.0.0.1:%d", n.demo.RedisPort),

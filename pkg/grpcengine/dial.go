@@ -2,6 +2,8 @@ package grpcengine
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,11 +18,12 @@ import (
 // dialer opens connections to peers.
 type dialer struct {
 	net  net.Dialer
+	tls  func() *tls.Config // nil: plain text
 	pool *pool
 }
 
 func newDialer(cfg *Config, p *pool) *dialer {
-	d := &dialer{pool: p}
+	d := &dialer{pool: p, tls: cfg.TLS}
 	d.net = net.Dialer{
 		Timeout: cfg.ConnectTimeout,
 		// A connection without a word, and without unacknowledged bytes, is probed by TCP and not by HTTP/2 PINGs: grpc-go servers
@@ -48,12 +51,40 @@ func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.tls != nil {
+		if nc, err = d.secure(ctx, nc, address); err != nil {
+			return nil, err
+		}
+	}
 	c := newConn(nc, l)
 	d.pool.mu.Lock()
 	d.pool.conns[c] = struct{}{}
 	d.pool.mu.Unlock()
 	l.conn.Store(c)
 	return c, nil
+}
+
+// errNoALPN says that a peer speaks TLS, but maybe not HTTP/2: who does must say so (RFC 9113 §3.2).
+var errNoALPN = errors.New("the peer does not take h2 by ALPN")
+
+// secure makes the handshake. It closes the connection where that fails. A peer that misses our certificate may say so only after the
+// handshake (RFC 8446 §4.4.2.4): then it is the first read that fails.
+func (d *dialer) secure(ctx context.Context, nc net.Conn, address string) (net.Conn, error) {
+	cfg := d.tls().Clone()
+	cfg.NextProtos = []string{"h2"}
+	if cfg.ServerName == "" {
+		cfg.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	secured := tls.Client(nc, cfg)
+	err := secured.HandshakeContext(ctx)
+	if err == nil && secured.ConnectionState().NegotiatedProtocol != "h2" {
+		err = errNoALPN
+	}
+	if err != nil {
+		_ = nc.Close()
+		return nil, fmt.Errorf("TLS with %s: %w", address, err)
+	}
+	return secured, nil
 }
 
 // closeConns closes what grpc-go still holds: connections that were drained when their ClientConn was closed.

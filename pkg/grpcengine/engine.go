@@ -15,6 +15,7 @@ package grpcengine
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,9 @@ type Config struct {
 	MaxConcurrentStreams uint32
 	// AllowedNetworks are where a peer's address may lie once its name is resolved; empty means anywhere.
 	AllowedNetworks []netip.Prefix
+	// TLS, if not nil, gives the configuration of one handshake with a peer; it is asked anew for each, so certificates may change.
+	// The engine sets ALPN to h2, and ServerName, where that is empty, to the host that is dialled.
+	TLS func() *tls.Config
 	// Observer may be nil.
 	Observer engine.Observer
 	// Logger may be nil.
@@ -94,6 +98,7 @@ type Engine struct {
 	own map[string]grpc.ServiceInfo
 
 	inFlight atomic.Int64
+	clients  atomic.Int64
 	dropped  atomic.Uint64
 
 	closing   sync.Once
@@ -127,6 +132,7 @@ func (e *Engine) dialAll(codec rawCodec) (*grpc.ClientConn, error) {
 	redial := min(maxRedialInterval, e.cfg.ConnectTimeout)
 	cc, err := grpc.NewClient(scheme+":///peers",
 		grpc.WithResolvers(poolResolver{e.pool}),
+		// TLS, if there is any, is the dialer's: grpc-go would check each call's own :authority against the peer's certificate.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(newDialer(&e.cfg, e.pool).dial),
 		// HTTPS_PROXY in the environment is meant for the outside world, never for peers.
@@ -179,7 +185,7 @@ func (e *Engine) Serve(listeners ...net.Listener) error {
 	e.own = e.server.GetServiceInfo()
 	errs := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go e.serve(l, errs)
+		go e.serve(countedListener{l, &e.clients}, errs)
 	}
 	var first error
 	for range listeners {

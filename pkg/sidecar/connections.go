@@ -1,12 +1,29 @@
 package sidecar
 
-import "github.com/flyproxy/flyproxy/pkg/registry"
+import (
+	"strings"
+	"time"
 
-// peerConnections counts the open connections to each peer.
-func (s *Sidecar) peerConnections() map[registry.Key]int {
-	m := make(map[registry.Key]int)
+	"github.com/flyproxy/flyproxy/pkg/config"
+	"github.com/flyproxy/flyproxy/pkg/engine"
+	"github.com/flyproxy/flyproxy/pkg/registry"
+	"github.com/flyproxy/flyproxy/pkg/telemetry"
+)
+
+// peerLinks is what there is to one peer.
+type peerLinks struct {
+	connections int           // open ones, those that take no new calls included
+	rtt         time.Duration // 0: not known
+}
+
+// links gives what there is to each peer.
+func (s *Sidecar) links() map[registry.Key]peerLinks {
+	m := make(map[registry.Key]peerLinks)
 	for _, p := range s.engine.Stats().Peers {
-		m[p.Key] += p.Ready
+		l := m[p.Key]
+		l.connections += p.Ready + p.Silent
+		l.rtt = max(l.rtt, p.RTT)
+		m[p.Key] = l
 	}
 	return m
 }
@@ -17,15 +34,63 @@ func (s *Sidecar) connections() int {
 	return stats.Connections()
 }
 
-// connectionStates counts the connections to peers by state, for metrics. A state without a connection counts as 0, so that a
-// series does not vanish with its last connection.
-func (s *Sidecar) connectionStates() map[string]int {
-	m := map[string]int{"ready": 0, "connecting": 0, "idle": 0, "failed": 0}
-	for _, p := range s.engine.Stats().Peers {
+// engineState is the data plane for metrics.
+func (s *Sidecar) engineState() telemetry.EngineState {
+	stats := s.engine.Stats()
+	st := telemetry.EngineState{
+		ClientConnections: stats.Clients, PeerConnections: connectionStates(stats.Peers), PeerRTT: longestRTT(stats.Peers),
+	}
+	if s.cfg.Engine == config.EngineRelay { // the other one has neither
+		st.Held = &telemetry.HeldBytes{Buffered: stats.BufferedBytes, Replay: stats.ReplayBytes}
+		st.LimitHits = withZeros(stats.Limits, limitNames())
+		st.Retries = withZeros(stats.Retries, []string{"refused", "unprocessed", "policy"})
+	}
+	return st
+}
+
+// connectionStates counts the connections to peers by state. A state without a connection counts as 0, so that a series does not
+// vanish with its last connection.
+func connectionStates(peers []engine.PeerConnections) map[string]int {
+	m := map[string]int{"ready": 0, "connecting": 0, "idle": 0, "failed": 0, "silent": 0}
+	for _, p := range peers {
 		m["ready"] += p.Ready
 		m["connecting"] += p.Connecting
 		m["idle"] += p.Idle
 		m["failed"] += p.Failed
+		m["silent"] += p.Silent
 	}
 	return m
+}
+
+func longestRTT(peers []engine.PeerConnections) map[string]time.Duration {
+	m := make(map[string]time.Duration)
+	for _, p := range peers {
+		if p.RTT > 0 {
+			m[p.Region] = max(m[p.Region], p.RTT)
+		}
+	}
+	return m
+}
+
+// withZeros adds the names that have not been counted yet: an alert on the growth of a counter misses a first step from nothing.
+func withZeros(counts map[string]uint64, names []string) map[string]uint64 {
+	m := make(map[string]uint64, len(names))
+	for _, name := range names {
+		m[name] = 0
+	}
+	for name, n := range counts {
+		m[name] = n
+	}
+	return m
+}
+
+// limitNames are the keys of the configuration below limits that an engine counts hits of.
+func limitNames() []string {
+	var all []string
+	for _, k := range config.Keys() {
+		if name, ok := strings.CutPrefix(k.Path, "limits."); ok && name != "memory_share" {
+			all = append(all, name)
+		}
+	}
+	return all
 }

@@ -3,17 +3,29 @@ package sidecar
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"syscall"
+
+	"github.com/flyproxy/flyproxy/pkg/config"
 )
 
 // listen binds all addresses of one configuration key, or none. An IPv6 loopback address that this host does not have is left out
-// as long as another one is bound: localhost means both, and a host without IPv6 has only one.
-func listen(key, env string, addresses []string, log *slog.Logger) ([]net.Listener, error) {
+// as long as another one is bound: localhost means both, and a host without IPv6 has only one. Mode is for unix sockets among them.
+func listen(key, env string, addresses []string, mode fs.FileMode, log *slog.Logger) ([]net.Listener, error) {
 	var bound []net.Listener
 	var absent []error
 	for _, address := range addresses {
+		if path, ok := config.SocketPath(address); ok {
+			lis, err := listenSocket(path, mode, log)
+			if err != nil {
+				closeAll(bound)
+				return nil, socketError(key, env, path, err)
+			}
+			bound = append(bound, lis)
+			continue
+		}
 		lis, err := net.Listen("tcp", address)
 		switch {
 		case err == nil:

@@ -7,6 +7,7 @@ package sidecar
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -43,12 +44,14 @@ type Sidecar struct {
 	started     time.Time
 
 	metrics    *telemetry.Metrics
+	accessLog  *telemetry.AccessLog
 	machine    *telemetry.MachineSampler
 	store      registry.Store
 	rejected   func() map[string]uint64 // nil where the store refuses nothing
 	discovery  *discovery.Discovery
 	router     *routing.Router
 	api        *api.Server
+	tls        func() *tls.Config // nil: peers are spoken to in plain text
 	engine     engine.Engine
 	beater     *registrar.Beater
 	registrars []*registrar.Registrar
@@ -71,8 +74,11 @@ func New(cfg *config.Config, o Options) (*Sidecar, error) {
 	s.metrics = telemetry.NewMetrics(telemetry.MetricsConfig{
 		Version: o.Version, RegistryErrorKind: registryErrorKind, Logger: s.log,
 	})
+	s.accessLog = telemetry.NewAccessLog(telemetry.AccessLogConfig{
+		Slow: cfg.AccessLog.Slow, Failed: cfg.AccessLog.Failed, PerSecond: cfg.AccessLog.PerSecond, Logger: s.log,
+	})
 	for _, make := range []func() error{
-		s.bind, s.openRegistry, s.makeRouter, s.makeDiscovery, s.makeEngine, s.makeBeater, s.addRegistrars, s.makeAdmin,
+		s.bind, s.openRegistry, s.makeRouter, s.makeDiscovery, s.makeTLS, s.makeEngine, s.makeBeater, s.addRegistrars, s.makeAdmin,
 	} {
 		if err := make(); err != nil {
 			return nil, errors.Join(err, s.teardown.run())
@@ -83,7 +89,7 @@ func New(cfg *config.Config, o Options) (*Sidecar, error) {
 
 // bind comes first: a port that is taken should be said before anything else is begun.
 func (s *Sidecar) bind() error {
-	listeners, err := listen("listen", "FLYPROXY_LISTEN", s.cfg.ListenAddresses(), s.log)
+	listeners, err := listen("listen", "FLYPROXY_LISTEN", s.cfg.ListenAddresses(), s.cfg.SocketFileMode(), s.log)
 	if err != nil {
 		return err
 	}
@@ -138,7 +144,7 @@ func (s *Sidecar) makeBeater() (err error) {
 }
 
 func (s *Sidecar) makeAdmin() error {
-	listeners, err := listen("admin.listen", "FLYPROXY_ADMIN_LISTEN", []string{s.cfg.Admin.Listen}, s.log)
+	listeners, err := listen("admin.listen", "FLYPROXY_ADMIN_LISTEN", []string{s.cfg.Admin.Listen}, 0, s.log)
 	if err != nil {
 		return err
 	}
@@ -164,11 +170,15 @@ func (s *Sidecar) closeAdmin() error {
 	return nil
 }
 
-// Addresses are where calls are accepted.
+// Addresses are where calls are accepted: host:port, or unix:// and a path. A gRPC client dials either as it is.
 func (s *Sidecar) Addresses() []string {
 	out := make([]string, 0, len(s.listeners))
 	for _, lis := range s.listeners {
-		out = append(out, lis.Addr().String())
+		address := lis.Addr().String()
+		if lis.Addr().Network() == "unix" {
+			address = "unix://" + address
+		}
+		out = append(out, address)
 	}
 	return out
 }
@@ -197,7 +207,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		running.start("registrar", r.Run)
 	}
 	running.start("admin listener", func(context.Context) error { return s.admin.Serve() })
-	running.start("calls", func(context.Context) error { return s.engine.Serve(s.listeners...) })
+	running.start("calls", s.serveCalls)
 	s.serving.Store(true)
 	s.log.Info("flyproxy accepts calls", "version", s.version, "addresses", s.Addresses(), "admin", s.adminAddr,
 		"service", s.cfg.Service, "instance", s.cfg.InstanceID, "region", s.cfg.Region, "registry", s.cfg.Registry.Store,
@@ -214,6 +224,22 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	closed := s.closeAdmin()
 	failed := running.stop()
 	return errors.Join(failed, closed, s.teardown.run())
+}
+
+// firstView is how long calls that come right after the start wait for the first view of the registry.
+const firstView = time.Second
+
+// serveCalls accepts calls from the first view on: before it nobody is known, and a call would fail that an app makes the moment after
+// its sidecar was started anew. Connections wait in the listeners' queues meanwhile. A registry that is away is not waited for long.
+func (s *Sidecar) serveCalls(ctx context.Context) error {
+	wait := time.NewTimer(firstView)
+	defer wait.Stop()
+	select {
+	case <-s.discovery.Ready():
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+	return s.engine.Serve(s.listeners...)
 }
 
 // drain ends our part in order, within drain.timeout: the apps are withdrawn, so that no new calls come to them; while the calls
@@ -236,6 +262,7 @@ func (s *Sidecar) drain() {
 	if err := s.engine.Drain(ctx); err != nil {
 		s.log.Warn("open calls were cut off at the end of drain.timeout", "error", err)
 	}
+	s.accessLog.Flush()
 }
 
 func (s *Sidecar) drainApp(ctx context.Context, r *registrar.Registrar) {

@@ -91,7 +91,7 @@ func (s *Sidecar) instances(ctx context.Context, now time.Time) (out []admin.Ins
 	for _, l := range loads {
 		byKey[l.Key] = l
 	}
-	peers, connections, self := s.router.Peers(), s.peerConnections(), s.self()
+	peers, links, self := s.router.Peers(), s.links(), s.self()
 	entries := s.discovery.View().Entries
 	out = make([]admin.Instance, 0, len(entries))
 	for i := range entries {
@@ -102,7 +102,10 @@ func (s *Sidecar) instances(ctx context.Context, now time.Time) (out []admin.Ins
 			in.SetLoad(l)
 		}
 		p := peers[key]
-		in.View = admin.View{InFlight: p.InFlight, BackedOff: p.BackedOff, Refusals: p.Refusals, Connections: connections[key]}
+		in.View = admin.View{
+			InFlight: p.InFlight, BackedOff: p.BackedOff, Refusals: p.Refusals,
+			Connections: links[key].connections, RTTMS: admin.Milliseconds(links[key].rtt),
+		}
 		out = append(out, in)
 	}
 	slices.SortStableFunc(out, func(a, b admin.Instance) int {
@@ -150,7 +153,7 @@ func (s *Sidecar) staleness() time.Duration {
 // sources are what the metrics read at each scrape.
 func (s *Sidecar) sources() telemetry.Sources {
 	return telemetry.Sources{
-		PeerConnections: s.connectionStates, Instances: s.instanceKinds, Staleness: s.staleness, Rejected: s.rejected,
+		Engine: s.engineState, Instances: s.instanceKinds, Staleness: s.staleness, Rejected: s.rejected,
 		Policy: s.router.Policy(), Picks: s.router.Picks, Unroutable: s.router.Unroutable,
 		Registrations: func() map[string]string {
 			m := make(map[string]string)

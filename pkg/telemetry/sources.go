@@ -16,11 +16,31 @@ type InstanceKind struct {
 	State string
 }
 
+// EngineState is the data plane at one moment.
+type EngineState struct {
+	// ClientConnections is the number of open connections from clients.
+	ClientConnections int
+	// PeerConnections counts the connections to peers by their state.
+	PeerConnections map[string]int
+	// PeerRTT is the longest smoothed round-trip time to a peer, by the peer's region.
+	PeerRTT map[string]time.Duration
+	// Held is what waits in the data plane; nil where it does not know.
+	Held *HeldBytes
+	// LimitHits counts by limit, and Retries by reason, what happened so far. The names are of small fixed sets.
+	LimitHits, Retries map[string]uint64
+}
+
+// HeldBytes are the payloads that the data plane holds.
+type HeldBytes struct {
+	// Buffered wait for their reader; Replay are kept until their call is answered, to be sent again if need be.
+	Buffered, Replay int64
+}
+
 // Sources are read at each scrape. A nil function gives no metric. Each may be called concurrently, must not block, and gives a
 // value that nobody changes any more.
 type Sources struct {
-	// PeerConnections counts the connections to peers by their state.
-	PeerConnections func() map[string]int
+	// Engine is the data plane's state. It is read once for all of its metrics.
+	Engine func() EngineState
 	// Instances counts the known instances.
 	Instances func() map[InstanceKind]int
 	// Staleness is the time since the registry last confirmed our view; before the first view, since the process began, so that
@@ -41,7 +61,7 @@ type Sources struct {
 
 // Read has s read at each scrape from now on. It may be called once.
 func (m *Metrics) Read(s Sources) error {
-	if err := m.registry.Register(newSourceCollector(s, m.cfg.MaxServices)); err != nil {
+	if err := m.registry.Register(newSourceCollector(s, m.cfg.MaxServices, m.cfg.MaxRegions)); err != nil {
 		return fmt.Errorf("register metric sources: %w", err)
 	}
 	return nil
@@ -51,18 +71,20 @@ func (m *Metrics) Read(s Sources) error {
 type sourceCollector struct {
 	from        Sources
 	maxServices int
+	engine      engineDescs
 
-	connections, instances, staleness, rejected, picks, unroutable, registrations, inbound *prometheus.Desc
+	instances, staleness, rejected, picks, unroutable, registrations, inbound *prometheus.Desc
 }
 
-func newSourceCollector(s Sources, maxServices int) *sourceCollector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, labels, nil)
-	}
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+func newSourceCollector(s Sources, maxServices, maxRegions int) *sourceCollector {
 	return &sourceCollector{
 		from:        s,
 		maxServices: maxServices,
-		connections: desc("flyproxy_peer_connections", "Connections to peers, by state.", "state"),
+		engine:      newEngineDescs(maxRegions),
 		instances:   desc("flyproxy_instances", "Known instances, by service and state.", "service", "state"),
 		staleness: desc("flyproxy_registry_staleness_seconds",
 			"Time since the registry last confirmed our view of it; before the first view, since the process began."),
@@ -78,9 +100,8 @@ func newSourceCollector(s Sources, maxServices int) *sourceCollector {
 
 // Describe is part of prometheus.Collector.
 func (c *sourceCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		c.connections, c.instances, c.staleness, c.rejected, c.picks, c.unroutable, c.registrations, c.inbound,
-	} {
+	for _, d := range append(c.engine.all(),
+		c.instances, c.staleness, c.rejected, c.picks, c.unroutable, c.registrations, c.inbound) {
 		ch <- d
 	}
 }
@@ -114,8 +135,14 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 			send(ch, c.rejected, counter, float64(n), reason)
 		}
 	}
-	sendAll(ch, c.connections, c.from.PeerConnections)
-	sendAll(ch, c.inbound, c.from.Inbound)
+	if f := c.from.Inbound; f != nil {
+		for app, n := range f() {
+			send(ch, c.inbound, gauge, float64(n), app)
+		}
+	}
+	if f := c.from.Engine; f != nil {
+		c.engine.collect(ch, f())
+	}
 }
 
 // bounded adds the instances of services beyond the limit, in the order of their names, to "other".
@@ -138,15 +165,6 @@ func (c *sourceCollector) bounded(in map[InstanceKind]int) map[InstanceKind]int 
 		out[k] += n
 	}
 	return out
-}
-
-func sendAll(ch chan<- prometheus.Metric, d *prometheus.Desc, f func() map[string]int) {
-	if f == nil {
-		return
-	}
-	for label, n := range f() {
-		send(ch, d, prometheus.GaugeValue, float64(n), label)
-	}
 }
 
 func send(ch chan<- prometheus.Metric, d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {

@@ -10,7 +10,14 @@ import (
 
 func sources() telemetry.Sources {
 	return telemetry.Sources{
-		PeerConnections: func() map[string]int { return map[string]int{"ready": 3, "connecting": 0} },
+		Engine: func() telemetry.EngineState {
+			return telemetry.EngineState{
+				ClientConnections: 2, PeerConnections: map[string]int{"ready": 3, "connecting": 0, "silent": 1},
+				PeerRTT:   map[string]time.Duration{"ams": 1500 * time.Microsecond, "": time.Millisecond},
+				Held:      &telemetry.HeldBytes{Buffered: 100, Replay: 20},
+				LimitHits: map[string]uint64{"max_calls": 4, "max_connections": 0}, Retries: map[string]uint64{"refused": 6},
+			}
+		},
 		Instances: func() map[telemetry.InstanceKind]int {
 			return map[telemetry.InstanceKind]int{{Service: "api", State: "serving"}: 4, {Service: "api", State: "held"}: 1}
 		},
@@ -31,7 +38,16 @@ func TestSources(t *testing.T) {
 	}
 	for prefix, want := range map[string]string{
 		"flyproxy_peer_connections": `flyproxy_peer_connections{state="connecting"} 0` + "\n" +
-			`flyproxy_peer_connections{state="ready"} 3` + "\n",
+			`flyproxy_peer_connections{state="ready"} 3` + "\n" +
+			`flyproxy_peer_connections{state="silent"} 1` + "\n",
+		"flyproxy_client_connections": "flyproxy_client_connections 2\n",
+		"flyproxy_buffered_bytes":     "flyproxy_buffered_bytes 100\n",
+		"flyproxy_replay_bytes":       "flyproxy_replay_bytes 20\n",
+		"flyproxy_peer_rtt_seconds": `flyproxy_peer_rtt_seconds{region="ams"} 0.0015` + "\n" +
+			`flyproxy_peer_rtt_seconds{region="unknown"} 0.001` + "\n",
+		"flyproxy_limit_hits": `flyproxy_limit_hits_total{limit="max_calls"} 4` + "\n" +
+			`flyproxy_limit_hits_total{limit="max_connections"} 0` + "\n",
+		"flyproxy_retries": `flyproxy_retries_total{reason="refused"} 6` + "\n",
 		"flyproxy_instances": `flyproxy_instances{service="api",state="held"} 1` + "\n" +
 			`flyproxy_instances{service="api",state="serving"} 4` + "\n",
 		"flyproxy_registry_staleness":        "flyproxy_registry_staleness_seconds 1.5\n",
@@ -81,4 +97,37 @@ func TestInstancesOfManyServicesAreBounded(t *testing.T) {
 		`flyproxy_instances{service="other",state="serving"} 7`+"\n"+
 		`flyproxy_instances{service="s0",state="serving"} 1`+"\n"+
 		`flyproxy_instances{service="s1",state="serving"} 1`+"\n")
+}
+
+// An engine that does not know what it holds must not say that it holds nothing.
+func TestWhatAnEngineDoesNotKnow(t *testing.T) {
+	m := telemetry.NewMetrics(telemetry.MetricsConfig{})
+	if err := m.Read(telemetry.Sources{Engine: func() telemetry.EngineState { return telemetry.EngineState{} }}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"flyproxy_buffered_bytes", "flyproxy_replay_bytes", "flyproxy_limit_hits_total", "flyproxy_retries_total", "flyproxy_peer_rtt_seconds",
+	} {
+		wantScrape(t, m, name, "")
+	}
+	wantScrape(t, m, "flyproxy_client_connections", "flyproxy_client_connections 0\n")
+}
+
+// A region's longest time counts, and further regions count together.
+func TestRoundTripTimesOfManyRegionsAreBounded(t *testing.T) {
+	m := telemetry.NewMetrics(telemetry.MetricsConfig{MaxRegions: 2})
+	err := m.Read(telemetry.Sources{Engine: func() telemetry.EngineState {
+		all := make(map[string]time.Duration)
+		for i := range 9 {
+			all[fmt.Sprint("r", i)] = time.Duration(9-i) * time.Second
+		}
+		return telemetry.EngineState{PeerRTT: all}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantScrape(t, m, "flyproxy_peer_rtt_seconds", ""+
+		`flyproxy_peer_rtt_seconds{region="other"} 7`+"\n"+
+		`flyproxy_peer_rtt_seconds{region="r0"} 9`+"\n"+
+		`flyproxy_peer_rtt_seconds{region="r1"} 8`+"\n")
 }

@@ -1,8 +1,11 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os/exec"
 	"strings"
@@ -10,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/metadata"
+
 	"github.com/flyproxy/flyproxy/pkg/admin"
+	pb "github.com/flyproxy/flyproxy/pkg/demo/greeterv1"
 	"github.com/flyproxy/flyproxy/pkg/registry/redistest"
 )
 
@@ -87,10 +93,12 @@ func TestConfigCommands(t *testing.T) {
 	}
 }
 
-func TestAdminPages(t *testing.T) {
+func TestAdminPages(t *testing.T) { eachEngine(t, adminPages) }
+
+func adminPages(t *testing.T, engine string) {
 	redis := redistest.Start(t, redistest.Config{})
 	_, port := startApp(t, "m0", "ams")
-	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://"+redis.Addr(), "FLY_VM_MEMORY_MB=256")
+	s := startSidecar(t, "m0", "ams", port, engine, "REDIS_URL=redis://"+redis.Addr(), "FLY_VM_MEMORY_MB=256")
 	sees(t, 1, s)
 	base := "http://" + s.admin()
 	if code, body := get(t, base+"/health"); code != 200 {
@@ -112,6 +120,7 @@ func TestAdminPages(t *testing.T) {
 		"flyproxy_call_duration_seconds_bucket", "flyproxy_calls_in_flight 0", "flyproxy_peer_connections", `flyproxy_instances{service="battle",state="serving"} 1`,
 		"flyproxy_registry_duration_seconds", "flyproxy_registry_staleness_seconds", `flyproxy_picks_total{policy="weighted_load",reason="self"}`, "flyproxy_build_info",
 		"go_gc_gomemlimit_bytes 6.7108864e+07", // a quarter of the Machine's memory
+		`flyproxy_peer_connections{state="ready"} 1`, `flyproxy_peer_connections{state="silent"} 0`, "flyproxy_client_connections 1",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("/metrics lacks %s", want)
@@ -125,9 +134,75 @@ func TestAdminPages(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &st); err != nil || code != 0 || st.Self.InstanceID != "m0" {
 		t.Errorf("status --json: exit code %d, %v\n%s", code, err, out)
 	}
+	relayMetrics(t, engine, s)
 }
 
-func TestDemo(t *testing.T) {
+// relayMetrics are what only the relay knows, and the other engine does not claim to.
+func relayMetrics(t *testing.T, engine string, s *sidecar) {
+	t.Helper()
+	relay := engine == "FLYPROXY_ENGINE=relay"
+	rtt := func() float64 {
+		st, ok := s.status()
+		if !ok || len(st.Instances) != 1 {
+			return 0
+		}
+		return st.Instances[0].View.RTTMS
+	}
+	if relay {
+		eventually(t, "the status has a round-trip time", func() bool { return rtt() > 0 })
+	} else if rtt() != 0 {
+		t.Errorf("the status has a round-trip time of %v ms", rtt())
+	}
+	_, metrics := get(t, "http://"+s.admin()+"/metrics")
+	for _, name := range []string{
+		`flyproxy_limit_hits_total{limit="max_calls"} 0`, `flyproxy_limit_hits_total{limit="handshake_timeout"} 0`,
+		`flyproxy_retries_total{reason="refused"} 0`, `flyproxy_retries_total{reason="policy"} 0`, "flyproxy_buffered_bytes 0",
+		"flyproxy_replay_bytes 0", `flyproxy_peer_rtt_seconds{region="ams"} `,
+	} {
+		if strings.Contains(metrics, "\n"+name) != relay {
+			t.Errorf("/metrics has %s: %v", name, !relay)
+		}
+	}
+}
+
+// Calls that are slow or failed have a line in the log, the same whichever engine forwards them.
+func TestAccessLog(t *testing.T) { eachEngine(t, accessLog) }
+
+func accessLog(t *testing.T, engine string) {
+	_, port := startApp(t, "m0", "ams")
+	s := startSidecar(t, "m0", "ams", port, engine, "FLYPROXY_ACCESS_LOG_SLOW=200ms",
+		fmt.Sprintf(`FLYPROXY_REGISTRY_STATIC=[{service: battle, id: m0, address: "127.0.0.1:%d", region: ams}]`, port))
+	sees(t, 1, s)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	client := pb.NewGreeterClient(s.dial(t))
+	if _, err := client.Hello(ctx, &pb.HelloRequest{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.Hello(metadata.AppendToOutgoingContext(ctx, "fly-force-instance-id", "nobody"), &pb.HelloRequest{}); err == nil {
+		t.Error("a call that is pinned to nobody succeeds")
+	}
+	stream, err := client.Count(ctx, &pb.CountRequest{Times: 2, PauseMs: 250})
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	for _, want := range []string{
+		`"msg":"call failed","service":"battle","method":"/flyproxy.demo.v1.Greeter/Hello","code":"UNAVAILABLE","peer":"","region":"","latency":"`,
+		`"msg":"slow call","service":"battle","method":"/flyproxy.demo.v1.Greeter/Count","code":"OK","peer":"m0","region":"ams","latency":"`,
+	} {
+		eventually(t, "the log has "+want, func() bool { return strings.Contains(s.output(), want) })
+	}
+	if n := strings.Count(s.output(), `,"attempts":`); n != 2 {
+		t.Errorf("%d lines for calls, want 2", n)
+	}
+}
+
+func TestDemo(t *testing.T) { eachEngine(t, demoRuns) }
+
+func demoRuns(t *testing.T, engine string) {
 	// Its ports are taken, so that it has to say so and take others.
 	taken := make([]string, 0, 2)
 	for _, address := range []string{"127.0.0.1:50052", "127.0.0.1:9052"} {
@@ -137,7 +212,7 @@ func TestDemo(t *testing.T) {
 		_, port, _ := net.SplitHostPort(address)
 		taken = append(taken, "Port "+port+" is taken")
 	}
-	p := start(t, "demo", nil, flyproxy, "demo", "--for", "10s")
+	p := start(t, "demo", []string{engine}, flyproxy, "demo", "--for", "10s")
 	code := p.exit(2 * patience)
 	out := p.output()
 	if code != 0 {
@@ -152,7 +227,7 @@ func TestDemo(t *testing.T) {
 		t.Log(out)
 	}
 	// grpcurl, as the demo tells people to use it.
-	p = start(t, "demo", nil, flyproxy, "demo")
+	p = start(t, "demo", []string{engine}, flyproxy, "demo")
 	var target string
 	eventually(t, "the demo says how to call it", func() bool {
 		_, after, ok := strings.Cut(p.output(), "grpcurl -plaintext ")

@@ -14,14 +14,16 @@ import (
 )
 
 // Clients in other languages, as they are: they dial localhost and know nothing of flyproxy.
-func TestClientsOfOtherLanguages(t *testing.T) {
+func TestClientsOfOtherLanguages(t *testing.T) { eachEngine(t, clientsOfOtherLanguages) }
+
+func clientsOfOtherLanguages(t *testing.T, engine string) {
 	redis := redistest.Start(t, redistest.Config{})
 	env := "REDIS_URL=redis://" + redis.Addr()
 	var all []*sidecar
 	for i := range 3 {
 		id := fmt.Sprintf("m%d", i)
 		_, port := startApp(t, id, "ams")
-		all = append(all, startSidecar(t, id, "ams", port, env))
+		all = append(all, startSidecar(t, id, "ams", port, engine, env))
 	}
 	sees(t, 3, all...)
 

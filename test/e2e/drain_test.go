@@ -3,14 +3,19 @@ package e2e_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"syscall"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/flyproxy/flyproxy/pkg/demo"
 	pb "github.com/flyproxy/flyproxy/pkg/demo/greeterv1"
 	"github.com/flyproxy/flyproxy/pkg/registry/redistest"
 )
@@ -44,12 +49,14 @@ func chat(t *testing.T, ctx context.Context, s *sidecar) (say func(name string),
 }
 
 // A deploy: SIGTERM takes the app out of the registry at once, lets an open stream end, and exits with 0.
-func TestDrain(t *testing.T) {
+func TestDrain(t *testing.T) { eachEngine(t, drain) }
+
+func drain(t *testing.T, engine string) {
 	redis := redistest.Start(t, redistest.Config{})
 	env := "REDIS_URL=redis://" + redis.Addr()
 	_, port0 := startApp(t, "m0", "ams")
 	_, port1 := startApp(t, "m1", "ams")
-	s0, s1 := startSidecar(t, "m0", "ams", port0, env, "FLYPROXY_DRAIN_TIMEOUT=5m"), startSidecar(t, "m1", "ams", port1, env)
+	s0, s1 := startSidecar(t, "m0", "ams", port0, engine, env, "FLYPROXY_DRAIN_TIMEOUT=5m"), startSidecar(t, "m1", "ams", port1, engine, env)
 	sees(t, 2, s0, s1)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
@@ -66,10 +73,12 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-func TestSecondSignalEndsAtOnce(t *testing.T) {
+func TestSecondSignalEndsAtOnce(t *testing.T) { eachEngine(t, secondSignalEndsAtOnce) }
+
+func secondSignalEndsAtOnce(t *testing.T, engine string) {
 	redis := redistest.Start(t, redistest.Config{})
 	_, port := startApp(t, "m0", "ams")
-	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://"+redis.Addr(), "FLYPROXY_DRAIN_TIMEOUT=5m")
+	s := startSidecar(t, "m0", "ams", port, engine, "REDIS_URL=redis://"+redis.Addr(), "FLYPROXY_DRAIN_TIMEOUT=5m")
 	sees(t, 1, s)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
@@ -83,14 +92,16 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 
 // While an app still answers a stream that came in through its sidecar, it may need calls of its own to do so: they succeed until the
 // stream has ended, on new connections too.
-func TestDrainingAppMayStillCall(t *testing.T) {
+func TestDrainingAppMayStillCall(t *testing.T) { eachEngine(t, drainingAppMayStillCall) }
+
+func drainingAppMayStillCall(t *testing.T, engine string) {
 	redis := redistest.Start(t, redistest.Config{})
 	env := "REDIS_URL=redis://" + redis.Addr()
 	_, port0 := startApp(t, "m0", "ams")
 	_, port1 := startApp(t, "m1", "ams")
 	// The app listens at 127.0.0.1 only, so what comes to it passes the sidecar.
-	s0 := startSidecar(t, "m0", "ams", port0, env, "FLYPROXY_REGISTRATION_ADDRESS=127.0.0.2:{port}", "FLYPROXY_DRAIN_TIMEOUT=5m")
-	s1 := startSidecar(t, "m1", "ams", port1, env)
+	s0 := startSidecar(t, "m0", "ams", port0, engine, env, "FLYPROXY_REGISTRATION_ADDRESS=127.0.0.2:{port}", "FLYPROXY_DRAIN_TIMEOUT=5m")
+	s1 := startSidecar(t, "m1", "ams", port1, engine, env)
 	sees(t, 2, s0, s1)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
@@ -123,4 +134,81 @@ func TestDrainingAppMayStillCall(t *testing.T) {
 	t.Logf("ended %v after its last stream", time.Since(ended).Round(time.Millisecond))
 	more(others, "by the other app")
 	t.Logf("the other app: %s", others.stop())
+}
+
+// A deploy of the whole fleet, one Machine after the other, while another one calls it all the time: no call fails. The apps of some
+// are reached directly, those of others through their sidecars.
+func TestRollingRestartUnderLoad(t *testing.T) { eachEngine(t, rollingRestart) }
+
+func rollingRestart(t *testing.T, engine string) {
+	redis := redistest.Start(t, redistest.Config{})
+	env := "REDIS_URL=redis://" + redis.Addr()
+	machine := func(i int) (*demo.App, *sidecar) {
+		id := fmt.Sprintf("m%d", i)
+		app, port := startApp(t, id, "ams")
+		address := "127.0.0.1:{port}"
+		if i%2 == 1 { // where the app does not listen
+			address = "127.0.0.2:{port}"
+		}
+		return app, startSidecar(t, id, "ams", port, engine, env, "FLYPROXY_REGISTRATION_ADDRESS="+address)
+	}
+	const machines = 4
+	var apps [machines]*demo.App
+	var all [machines]*sidecar
+	for i := range machines {
+		apps[i], all[i] = machine(i)
+	}
+	caller := startSidecar(t, "caller", "ams", freePort(t), engine, env, "FLYPROXY_REGISTRATION_ENABLED=false")
+	sees(t, machines, caller)
+	calls := startLoad(t, 2*time.Millisecond, caller, caller, caller)
+	for i := range machines {
+		begun := calls.calls.Load()
+		all[i].signal(syscall.SIGTERM)
+		if code := all[i].exit(patience); code != 0 {
+			t.Errorf("SIGTERM: exit code %d", code)
+		}
+		apps[i].Drain()
+		sees(t, machines-1, caller)
+		apps[i], all[i] = machine(i)
+		sees(t, machines, caller)
+		eventually(t, "a hundred calls more", func() bool { return calls.calls.Load() > begun+100 })
+	}
+	t.Log(calls.stop())
+}
+
+// A sidecar that is replaced in place, as by a process supervisor, fails none of its app's calls: those that it has taken end, and the
+// others wait, as their client says that they may, for the next process.
+func TestReplacedUnderLoad(t *testing.T) { eachEngine(t, replacedUnderLoad) }
+
+func replacedUnderLoad(t *testing.T, engine string) {
+	_, port := startApp(t, "other", "ams")
+	list := fmt.Sprintf(`FLYPROXY_REGISTRY_STATIC=[{service: battle, id: other, address: "127.0.0.1:%d", region: ams}]`, port)
+	s := startSidecar(t, "m0", "ams", freePort(t), engine, list)
+	at := s.port
+	sees(t, 1, s)
+	conns := make(map[string]*grpc.ClientConn)
+	for i := range 4 {
+		cc, err := grpc.NewClient(fmt.Sprintf("localhost:%d", at), grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff: backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}, MinConnectTimeout: patience,
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cc.Close() })
+		conns[fmt.Sprint("client ", i)] = cc
+	}
+	calls := startLoadOn(t, time.Millisecond, conns)
+	for range 3 {
+		begun := calls.calls.Load()
+		eventually(t, "hundreds of calls", func() bool { return calls.calls.Load() > begun+300 })
+		s.signal(syscall.SIGTERM)
+		if code := s.exit(patience); code != 0 {
+			t.Errorf("SIGTERM: exit code %d", code)
+		}
+		s = startSidecar(t, "m0", "ams", freePort(t), engine, list, fmt.Sprintf("FLYPROXY_LISTEN=localhost:%d", at))
+		sees(t, 1, s)
+	}
+	t.Log(calls.stop())
 }

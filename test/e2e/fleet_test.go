@@ -37,9 +37,11 @@ func times(interval, lease time.Duration) []string {
 	return []string{"FLYPROXY_REGISTRATION_INTERVAL=" + interval.String(), "FLYPROXY_REGISTRATION_LEASE=" + lease.String()}
 }
 
-func TestFleetOnOneRedis(t *testing.T) {
+func TestFleetOnOneRedis(t *testing.T) { eachEngine(t, fleetOnOneRedis) }
+
+func fleetOnOneRedis(t *testing.T, engine string) {
 	redis := redistest.Start(t, redistest.Config{})
-	env := append(times(interval, lease), "REDIS_URL=redis://"+redis.Addr())
+	env := append(times(interval, lease), engine, "REDIS_URL=redis://"+redis.Addr())
 	all := fleet(t, env...)
 
 	t.Run("one command a sidecar and interval", func(t *testing.T) { onlyBeats(t, redis, all) })
@@ -115,9 +117,11 @@ func oldProcess(whole, t *testing.T, redis *redistest.Server, all []*sidecar, en
 	sees(t, 10, all...)
 }
 
-func TestFleetOverASentinelFailover(t *testing.T) {
+func TestFleetOverASentinelFailover(t *testing.T) { eachEngine(t, fleetOverASentinelFailover) }
+
+func fleetOverASentinelFailover(t *testing.T, engine string) {
 	set := redistest.StartSentinel(t, redistest.Config{})
-	all := fleet(t, append(times(interval, lease), "FLYPROXY_REGISTRY_REDIS_MODE=sentinel",
+	all := fleet(t, append(times(interval, lease), engine, "FLYPROXY_REGISTRY_REDIS_MODE=sentinel",
 		"FLYPROXY_REGISTRY_REDIS_SENTINEL_MASTER="+redistest.MasterName,
 		"FLYPROXY_REGISTRY_REDIS_ADDRESSES="+strings.Join(set.Addrs(), ","))...)
 	calls := startLoad(t, 25*time.Millisecond, all...)

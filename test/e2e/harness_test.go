@@ -27,6 +27,13 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/demo"
 )
 
+// eachEngine runs a test of the data plane with each engine. The test is given the setting that selects it, for its sidecars.
+func eachEngine(t *testing.T, run func(t *testing.T, engine string)) {
+	for _, name := range []string{"relay", "grpc"} {
+		t.Run(name, func(t *testing.T) { run(t, "FLYPROXY_ENGINE="+name) })
+	}
+}
+
 // patience bounds every wait. What a test finds out about times it logs and does not judge: they depend on the machine.
 const patience = 30 * time.Second
 
@@ -116,12 +123,14 @@ func (p *process) output() string {
 	return p.log.String()
 }
 
+// atOnce has a program that was built with the race detector exit at once; else it would wait for a second.
+const atOnce = "GORACE=atexit_sleep_ms=0"
+
 // start runs a program with only the given environment. It is ended with the test; what it printed is shown if the test failed.
 func start(t testing.TB, name string, env []string, argv ...string) *process {
 	t.Helper()
 	p := &process{t: t, name: name, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
-	// The race detector would wait for a second before each exit.
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GORACE=atexit_sleep_ms=0"}, env...)
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), atOnce}, env...)
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
 	pb "github.com/flyproxy/flyproxy/pkg/demo/greeterv1"
 )
 
@@ -28,12 +30,20 @@ type load struct {
 
 // startLoad makes a call every pause through each sidecar.
 func startLoad(t testing.TB, pause time.Duration, through ...*sidecar) *load {
+	conns := make(map[string]*grpc.ClientConn)
+	for i, s := range through {
+		conns[fmt.Sprint(s.id, " ", i)] = s.dial(t)
+	}
+	return startLoadOn(t, pause, conns)
+}
+
+// startLoadOn makes a call every pause on each connection.
+func startLoadOn(t testing.TB, pause time.Duration, conns map[string]*grpc.ClientConn) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{t: t, cancel: cancel, by: make(map[string]int)}
-	for _, s := range through {
-		client := pb.NewGreeterClient(s.dial(t))
+	for name, cc := range conns {
 		l.wg.Add(1)
-		go l.run(ctx, s.id, client, pause)
+		go l.run(ctx, name, pb.NewGreeterClient(cc), pause)
 	}
 	t.Cleanup(func() { l.stop() })
 	return l

@@ -49,7 +49,9 @@ func (m *machine) start(name string, env []string, argv ...string) *process {
 
 // run runs a program in the machine to its end.
 func (m *machine) run(argv ...string) (string, error) {
-	out, err := exec.Command("ip", append([]string{"netns", "exec", m.ns}, argv...)...).CombinedOutput()
+	cmd := exec.Command("ip", append([]string{"netns", "exec", m.ns}, argv...)...)
+	cmd.Env = append(os.Environ(), atOnce)
+	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
@@ -64,6 +66,10 @@ func (m *machine) fly(id, redis string) []string {
 // On 6PN there is only IPv6. An app that is bound to 127.0.0.1, and one that is bound to 0.0.0.0 as is usual, must be reached all
 // the same, with nothing of it changed.
 func TestAppsWithoutIPv6AreReachedOver6PN(t *testing.T) {
+	eachEngine(t, appsWithoutIPv6AreReachedOver6PN)
+}
+
+func appsWithoutIPv6AreReachedOver6PN(t *testing.T, engine string) {
 	_, ipErr := exec.LookPath("ip")
 	_, redisErr := exec.LookPath("redis-server")
 	need(t, "root with iproute2, and redis-server", os.Geteuid() == 0 && ipErr == nil && redisErr == nil)
@@ -72,8 +78,8 @@ func TestAppsWithoutIPv6AreReachedOver6PN(t *testing.T) {
 	a.start("redis", nil, "redis-server", "--bind", a.addr, "--port", "6379", "--protected-mode", "no", "--save", "")
 	a.start("app a", nil, app, "serve", "127.0.0.1:50051", "machine-a", "ams")
 	b.start("app b", nil, app, "serve", "0.0.0.0:50051", "machine-b", "ams")
-	a.start("sidecar a", a.fly("machine-a", a.addr), flyproxy)
-	b.start("sidecar b", b.fly("machine-b", a.addr), flyproxy, "serve")
+	a.start("sidecar a", append(a.fly("machine-a", a.addr), engine), flyproxy)
+	b.start("sidecar b", append(b.fly("machine-b", a.addr), engine), flyproxy, "serve")
 	for _, from := range []struct {
 		*machine
 		want string

@@ -52,11 +52,13 @@ func hello(t *testing.T, s *sidecar) (*pb.HelloReply, error) {
 	return pb.NewGreeterClient(s.dial(t)).Hello(ctx, &pb.HelloRequest{})
 }
 
-func TestRedisUnreachableAtStart(t *testing.T) {
+func TestRedisUnreachableAtStart(t *testing.T) { eachEngine(t, redisUnreachableAtStart) }
+
+func redisUnreachableAtStart(t *testing.T, engine string) {
 	redis := redistest.Start(t, redistest.Config{})
 	redis.Kill()
 	_, port := startApp(t, "m0", "ams")
-	s := startSidecar(t, "m0", "ams", port, "REDIS_URL=redis://"+redis.Addr())
+	s := startSidecar(t, "m0", "ams", port, engine, "REDIS_URL=redis://"+redis.Addr())
 	readySays(t, s, http.StatusServiceUnavailable, true, "was not reached yet")
 	_, err := hello(t, s)
 	if status.Code(err) != codes.Unavailable ||
@@ -65,6 +67,7 @@ func TestRedisUnreachableAtStart(t *testing.T) {
 	}
 	redis.Restart()
 	readySays(t, s, http.StatusOK, false)
+	sees(t, 1, s)
 	if reply, err := hello(t, s); err != nil || reply.GetInstance() != "m0" {
 		t.Errorf("a call after Redis came: %v %v", reply, err)
 	}
@@ -154,13 +157,16 @@ func TestAppThatNeverBecomesHealthy(t *testing.T) {
 }
 
 // A crashed app is gone for everybody as soon as its connection breaks, long before its lease ends.
-func TestCrashedApp(t *testing.T) {
+func TestCrashedApp(t *testing.T) { eachEngine(t, crashedApp) }
+
+func crashedApp(t *testing.T, engine string) {
 	redis := redistest.Start(t, redistest.Config{})
 	env := "REDIS_URL=redis://" + redis.Addr()
 	app, port0 := startApp(t, "m0", "ams")
 	_, port1 := startApp(t, "m1", "ams")
 	_, port2 := startApp(t, "m2", "ams")
-	s0, s1, s2 := startSidecar(t, "m0", "ams", port0, env), startSidecar(t, "m1", "ams", port1, env), startSidecar(t, "m2", "ams", port2, env)
+	s0, s1 := startSidecar(t, "m0", "ams", port0, engine, env), startSidecar(t, "m1", "ams", port1, engine, env)
+	s2 := startSidecar(t, "m2", "ams", port2, engine, env)
 	sees(t, 3, s0, s1, s2)
 	app.Stop()
 	took := eventually(t, "nobody sees it any more", func() bool { return s1.serving() == 2 && s2.serving() == 2 })

@@ -105,9 +105,11 @@ func nobodyLeaves(t *testing.T, all []*sidecar) (watched func()) {
 
 // What one sidecar registers, all others are told at once. No beat of theirs can be how they find out: the next ones are due long after
 // every wait of this test has ended.
-func TestRegistrationIsPushedToAll(t *testing.T) {
+func TestRegistrationIsPushedToAll(t *testing.T) { eachEngine(t, registrationIsPushedToAll) }
+
+func registrationIsPushedToAll(t *testing.T, engine string) {
 	redis := redistest.Start(t, redistest.Config{})
-	env := append(times(10*time.Minute, time.Hour), "REDIS_URL=redis://"+redis.Addr())
+	env := append(times(10*time.Minute, time.Hour), engine, "REDIS_URL=redis://"+redis.Addr())
 	all := fleet(t, env...)
 	news := map[string]chan time.Duration{
 		"added": make(chan time.Duration, len(all)), "removed": make(chan time.Duration, len(all)),

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/flyproxy/flyproxy/pkg/engine"
 )
 
 // deadlines are tests of grpc-timeout. Where it is to pass, the client is a scripted one that only says it, so that it is the
@@ -76,17 +79,19 @@ func testWaitingCallHasLessLeft(t *testing.T, e Subject) {
 	s.Quiet()
 }
 
-// wantDeadline awaits the end of a client's call by its deadline, as the client and the observer are told. It is the first call
-// to end.
-func (e Subject) wantDeadline(t testing.TB, s *Sidecar, c *RawConn) {
+// wantDeadline awaits the end of a client's only open call by its deadline, as the client and the observer are told. n is how many
+// calls have ended then.
+func (e Subject) wantDeadline(t testing.TB, s *Sidecar, c *RawConn, n int) engine.CallInfo {
 	t.Helper()
 	if code, message := c.Result(); code != "4" && (code != "CANCEL" || e.TellsDeadlines) {
-		t.Errorf("the client got %s %s, want DEADLINE_EXCEEDED", code, message)
+		t.Fatalf("the client got %s %s, want DEADLINE_EXCEEDED", code, message)
 	}
-	Eventually(t, "the call has ended", func() bool { return len(s.Told.calls()) > 0 })
-	if i := s.Told.calls()[0]; i.Code != codes.DeadlineExceeded && (i.Code != codes.Canceled || e.TellsDeadlines) {
-		t.Errorf("the observer was told %+v, want DEADLINE_EXCEEDED", i.CallInfo)
+	Eventually(t, "the call has ended", func() bool { return len(s.Told.calls()) == n })
+	i := s.Told.calls()[n-1].CallInfo
+	if i.Code != codes.DeadlineExceeded && (i.Code != codes.Canceled || e.TellsDeadlines) {
+		t.Errorf("the observer was told %+v, want DEADLINE_EXCEEDED", i)
 	}
+	return i
 }
 
 // A peer may not keep to the deadline, and a client may not end the call when it passes: the engine tells both.
@@ -94,29 +99,33 @@ func testDeadlineAtPeer(t *testing.T, e Subject) {
 	for _, when := range []string{"before headers", "after headers"} {
 		t.Run(when, func(t *testing.T) {
 			CheckLeaks(t)
-			reset := make(chan http2.ErrCode, 1)
+			started, reset := make(chan struct{}, 1), make(chan http2.ErrCode, 1)
 			s, c := e.RawPair(t, func(p *RawConn) {
-				h := p.Next()
-				if h == nil {
-					return
-				}
-				if when == "after headers" {
-					p.Respond(h.StreamID)
-				}
 				for f := p.Frame(); f != nil; f = p.Frame() {
-					if f, ok := f.(*http2.RSTStreamFrame); ok {
+					switch f := f.(type) {
+					case *http2.MetaHeadersFrame:
+						if when == "after headers" {
+							p.Respond(f.StreamID)
+						}
+						offer(started, struct{}{})
+					case *http2.RSTStreamFrame:
 						offer(reset, f.ErrCode)
 					}
 				}
 			})
-			c.Request(1, false, "grpc-timeout", "100m")
-			e.wantDeadline(t, s, c)
+			// On a busy machine the deadline may pass before the peer has the call: then the next call gets more time.
+			timeout := 50 * time.Millisecond
+			for n := 1; len(started) == 0; n++ {
+				timeout *= 2
+				c.Request(uint32(2*n-1), false, "grpc-timeout", fmt.Sprint(timeout.Milliseconds(), "m"))
+				if i := e.wantDeadline(t, s, c, n); i.Latency < timeout || len(started) > 0 && i.PeerID != "only" {
+					t.Errorf("the observer was told %+v", i)
+				}
+			}
 			if code := Receive(t, reset); code != http2.ErrCodeCancel {
 				t.Errorf("the peer got RST_STREAM(%v)", code)
 			}
-			if i := s.Told.calls()[0]; i.PeerID != "only" || i.Latency < 100*time.Millisecond {
-				t.Errorf("the observer was told %+v", i.CallInfo)
-			}
+			s.Quiet()
 		})
 	}
 }
@@ -128,9 +137,8 @@ func testDeadlineWhileConnecting(t *testing.T, e Subject) {
 	s.Set(Instance("silent", silent.Addr().String()))
 	c := DialRaw(t, s.Address)
 	c.Request(1, true, "grpc-timeout", "100m")
-	e.wantDeadline(t, s, c)
-	if i := s.Told.calls()[0]; i.PeerID != "" {
-		t.Errorf("the observer was told %+v", i.CallInfo)
+	if i := e.wantDeadline(t, s, c, 1); i.PeerID != "" {
+		t.Errorf("the observer was told %+v", i)
 	}
 	s.Quiet()
 }
@@ -144,7 +152,7 @@ func testDeadlineWhileWaiting(t *testing.T, e Subject) {
 	begin(t, ctx, Dial(t, s.Address))
 	c := DialRaw(t, s.Address)
 	c.Request(1, true, "grpc-timeout", "100m")
-	e.wantDeadline(t, s, c)
+	e.wantDeadline(t, s, c, 1)
 	s.awaitWaiting(0)
 	if n := b.Calls.Load(); n != 1 {
 		t.Errorf("the peer had %d calls, want the one that it holds", n)
@@ -155,12 +163,14 @@ func testDeadlineWhileWaiting(t *testing.T, e Subject) {
 
 // A client that ends its call when its own deadline passes: the peer hears of it.
 func testDeadlineOfClient(t *testing.T, e Subject) {
-	h, _, ended := held()
+	h, started, ended := held()
 	s, _, cc := e.Pair(t, h)
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := Unary(ctx, cc, "x"); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("got %v", err)
+	for timeout := 50 * time.Millisecond; len(started) == 0; timeout *= 2 { // as above
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		if _, err := Unary(ctx, cc, "x"); status.Code(err) != codes.DeadlineExceeded {
+			t.Fatalf("got %v", err)
+		}
+		cancel()
 	}
 	Receive(t, ended)
 	s.Quiet()

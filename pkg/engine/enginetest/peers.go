@@ -167,8 +167,13 @@ func testSilentPeer(t *testing.T, e Subject) {
 	silent := acceptAll(t, func(net.Conn) { dials.Add(1) })
 	b := StartBackend(t, Echo)
 	s := e.Start(t, Setup{Options: Options{ConnectTimeout: 200 * time.Millisecond}})
-	s.Set(Instance("silent", silent), Instance("live", b.Address))
+	s.Set(Instance("live", b.Address))
 	cc := Dial(t, s.Address)
+	Eventually(t, "the live peer has a connection", func() bool { // which may take more than that timeout on a busy machine
+		_, err := Unary(Context(t), cc, "x")
+		return err == nil
+	})
+	s.Set(Instance("silent", silent), Instance("live", b.Address))
 	began := time.Now()
 	for range 100 {
 		_, err := Unary(Context(t), cc, "x")

@@ -30,7 +30,7 @@ type Sidecar struct {
 
 // Setup says how a Sidecar is to be. The zero Setup is the usual one.
 type Setup struct {
-	// Options are the engine's; Start fills Router and Observer in, and a ConnectTimeout of 1 s where there is none.
+	// Options are the engine's; Start fills Router and Observer in, and a ConnectTimeout of 3 s where there is none.
 	Options
 	// Routing, if not nil, changes the usual configuration of the router.
 	Routing func(*routing.Config)
@@ -79,7 +79,7 @@ func (e Subject) make(t testing.TB, setup Setup) *Sidecar {
 	o := setup.Options
 	o.Router, o.Observer = router, s.Told
 	if o.ConnectTimeout == 0 {
-		o.ConnectTimeout = time.Second
+		o.ConnectTimeout = 3 * time.Second
 	}
 	s.Engine = e.New(t, o)
 	if setup.Register != nil {

@@ -15,7 +15,6 @@ var subject = enginetest.Subject{
 		RejectsConnectionHeaders: true,
 		TellsDeadlines:           true,
 		PassesResets:             true,
-		CountsClients:            true,
 	},
 }
 

@@ -1,7 +1,6 @@
 package sidecar
 
 import (
-	"strings"
 	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/config"
@@ -39,11 +38,10 @@ func (s *Sidecar) engineState() telemetry.EngineState {
 	stats := s.engine.Stats()
 	st := telemetry.EngineState{
 		ClientConnections: stats.Clients, PeerConnections: connectionStates(stats.Peers), PeerRTT: longestRTT(stats.Peers),
+		LimitHits: stats.Limits, Retries: stats.Retries,
 	}
-	if s.cfg.Engine == config.EngineRelay { // the other one has neither
+	if s.cfg.Engine == config.EngineRelay { // the other one does not know
 		st.Held = &telemetry.HeldBytes{Buffered: stats.BufferedBytes, Replay: stats.ReplayBytes}
-		st.LimitHits = withZeros(stats.Limits, limitNames())
-		st.Retries = withZeros(stats.Retries, []string{"refused", "unprocessed", "policy"})
 	}
 	return st
 }
@@ -70,27 +68,4 @@ func longestRTT(peers []engine.PeerConnections) map[string]time.Duration {
 		}
 	}
 	return m
-}
-
-// withZeros adds the names that have not been counted yet: an alert on the growth of a counter misses a first step from nothing.
-func withZeros(counts map[string]uint64, names []string) map[string]uint64 {
-	m := make(map[string]uint64, len(names))
-	for _, name := range names {
-		m[name] = 0
-	}
-	for name, n := range counts {
-		m[name] = n
-	}
-	return m
-}
-
-// limitNames are the keys of the configuration below limits that an engine counts hits of.
-func limitNames() []string {
-	var all []string
-	for _, k := range config.Keys() {
-		if name, ok := strings.CutPrefix(k.Path, "limits."); ok && name != "memory_share" {
-			all = append(all, name)
-		}
-	}
-	return all
 }

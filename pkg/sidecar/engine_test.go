@@ -3,11 +3,13 @@ package sidecar
 import (
 	"io/fs"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/config"
 	"github.com/flyproxy/flyproxy/pkg/relay"
+	"github.com/flyproxy/flyproxy/pkg/routing"
 )
 
 // Each key reaches the setting that it is for, and no setting is without a key.
@@ -49,5 +51,33 @@ func TestConfigurationReachesTheRelay(t *testing.T) {
 				t.Errorf("%s.%s has no key", v.Type(), v.Type().Field(i).Name)
 			}
 		}
+	}
+}
+
+// The names in flyproxy_limit_hits_total are keys of the configuration, and each limit is counted from 0 on: an alert on a counter's
+// growth misses a first step from nothing.
+func TestLimitsAreNamedByTheirKeys(t *testing.T) {
+	router, err := routing.New(routing.Config{Service: "s", Policy: routing.RoundRobin, SelfMode: routing.SelfLast})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := relay.New(relay.Config{Router: router})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	counted := e.Stats().Limits
+	for _, k := range config.Keys() {
+		name, ok := strings.CutPrefix(k.Path, "limits.")
+		if !ok || name == "memory_share" { // which is the Go runtime's
+			continue
+		}
+		if n, ok := counted[name]; !ok || n != 0 {
+			t.Errorf("limits.%s is counted as %d, %v", name, n, ok)
+		}
+		delete(counted, name)
+	}
+	for name := range counted {
+		t.Errorf("%s is counted and no key", name)
 	}
 }

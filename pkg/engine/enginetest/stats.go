@@ -63,9 +63,6 @@ func testStatsClients(t *testing.T, e Subject) {
 	s := e.Start(t, Setup{})
 	want := func(n int) {
 		t.Helper()
-		if !e.CountsClients {
-			n = 0
-		}
 		until(t, func() string {
 			if got := s.Engine.Stats().Clients; got != n {
 				return fmt.Sprintf("%d clients (Stats has %d)", n, got)

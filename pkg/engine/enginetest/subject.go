@@ -44,6 +44,4 @@ type Differences struct {
 	// PassesResets says that a peer's RST_STREAM reaches the client as it is. grpc-go gives its users a status in its place, so an
 	// engine on it has nothing else to forward.
 	PassesResets bool
-	// CountsClients says that Stats has the number of client connections.
-	CountsClients bool
 }

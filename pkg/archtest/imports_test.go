@@ -33,7 +33,7 @@ var rules = []rule{
 	{dir: "pkg/api/flyproxyv1"},
 	{dir: "pkg/demo/greeterv1"},
 	// Adapters import the contract and never each other.
-	{dir: "pkg/registry/redistest"},
+	{dir: "pkg/registry/redistest", may: []string{"pkg/tlsfiles/tlstest"}},
 	{dir: "pkg/registry/redis", may: []string{contract, telemetry}},
 	{dir: "pkg/registry/static", may: []string{contract, telemetry}},
 	{dir: "pkg/registry/embedded", may: []string{contract, telemetry}},

@@ -66,7 +66,7 @@ type Stats struct {
 	DroppedMetadata uint64
 	// Limits counts, by the key of the configuration without its "limits.", how often each limit was hit so far.
 	Limits map[string]uint64
-	// Retries counts, by reason (refused, unprocessed, policy), the attempts beyond a call's first.
+	// Retries counts, by reason (not_sent, unprocessed, refused, policy), the attempts beyond a call's first.
 	Retries map[string]uint64
 	// Peers has an entry for each peer to which there is, or was lately, a connection.
 	Peers []PeerConnections

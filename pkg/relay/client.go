@@ -46,7 +46,7 @@ func (c *conn) greet() {
 	c.mu.Unlock()
 	c.touch(c)
 	if c.e.isDraining() {
-		c.goodbye()
+		c.goodbye(endingSoon)
 	}
 }
 
@@ -103,15 +103,21 @@ var drainPing = [8]byte{'g', 'o', 'o', 'd', 'b', 'y', 'e'}
 // goodbyeAfter is how long a client may take for the PING's answer.
 const goodbyeAfter = time.Second
 
-// goodbye tells the client to go. It may be called from anywhere and more than once.
-func (c *conn) goodbye() {
+// Why a client is told to go, as the GOAWAYs say.
+const (
+	endingSoon = "the sidecar is ending"
+	idleLong   = "no calls for limits.client_idle_timeout"
+)
+
+// goodbye tells the client to go, and why. It may be called from anywhere and more than once.
+func (c *conn) goodbye(why string) {
 	c.mu.Lock()
 	if c.leaving || c.closed != nil {
 		c.mu.Unlock()
 		return
 	}
-	c.leaving = true
-	c.putGoAway(1<<31-1, codeNo, "the sidecar is ending")
+	c.leaving, c.leavingWhy = true, why
+	c.putGoAway(maxStreamID, codeNo, why)
 	c.putPing(0, drainPing)
 	c.mu.Unlock()
 	time.AfterFunc(goodbyeAfter, c.farewell)
@@ -144,7 +150,7 @@ func (c *conn) lastWord() bool {
 		return false
 	}
 	c.goingAway = true
-	c.putGoAway(c.lastOpened, codeNo, "the sidecar is ending")
+	c.putGoAway(c.lastOpened, codeNo, c.leavingWhy)
 	c.hangUp = len(c.streams) == 0
 	return true
 }
@@ -161,7 +167,7 @@ func (e *Engine) closeIdleClients(now int64) {
 		c.mu.Unlock()
 		if idle {
 			e.hit(limitClientIdle)
-			c.goodbye()
+			c.goodbye(idleLong)
 		}
 	}
 }

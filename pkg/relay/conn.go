@@ -76,8 +76,9 @@ type conn struct {
 	resetsSent   recentResets
 	lastBusy     int64 // when the last stream ended, on the engine's clock
 	leaving      bool  // downstream: the first GOAWAY was sent
-	goingAway    bool  // no new streams
-	hangUp       bool  // close once out is empty
+	leavingWhy   string
+	goingAway    bool // no new streams
+	hangUp       bool // close once out is empty
 	closed       error
 }
 

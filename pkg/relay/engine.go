@@ -47,7 +47,7 @@ type Engine struct {
 	hits             [limits]atomic.Uint64
 	retries          [reasons]atomic.Uint64
 
-	// mu guards the fields below. No other lock is taken while it is held.
+	// mu guards the fields below. It may be taken under any other lock; none is taken under it.
 	mu        sync.Mutex
 	conns     map[*conn]struct{} // nil once closed
 	listeners []net.Listener
@@ -214,7 +214,7 @@ func (e *Engine) Drain(ctx context.Context) error {
 	e.mu.Unlock()
 	e.closeListeners()
 	for _, c := range e.all((*conn).isClient) {
-		c.goodbye()
+		c.goodbye(endingSoon)
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

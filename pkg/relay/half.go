@@ -288,8 +288,9 @@ func (h *half) forget() {
 
 // flushLater flushes a connection from a goroutine of its own.
 func (e *Engine) flushLater(c *conn) {
-	e.tasks.Add(1) // whoever holds a connection's lock has entered a task, or Close is waiting for the connection's reader
-	go c.flushAlone()
+	if e.enter() { // else the engine is closed, and so is the connection
+		go c.flushAlone()
+	}
 }
 
 func (c *conn) flushAlone() {

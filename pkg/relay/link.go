@@ -126,8 +126,7 @@ func (l *link) served() {
 // freed is called, with the connection's mu held, when a call has left it.
 func (l *link) freed() {
 	l.streams.Add(-1)
-	if l.p.waiters.Load() > 0 {
-		l.p.e.tasks.Add(1) // as in flushLater
+	if l.p.waiters.Load() > 0 && l.p.e.enter() {
 		go l.p.resume()
 	}
 }

@@ -1,7 +1,7 @@
 package relay
 
 // The frames of our own are put into out by what follows; its caller holds mu. All but HEADERS and DATA count as control frames,
-// which are bounded: see overflow.
+// which are bounded: see flooded.
 
 // room sees to it that there is a buffer for n octets more. Beyond the size of the shared ones, append does.
 func (c *conn) room(n int) {

@@ -37,10 +37,12 @@ func (c *conn) responseHeaders(id uint32, end, tooLarge bool) error {
 		s.mu.Unlock()
 		return streamError{id, codeProtocol, why}
 	}
-	if end && !begun && r.status == statusUnavailable && s.mayRepeat(r.pushback) {
-		s.mu.Unlock()
-		s.repeat(c, h, routing.Answered, r.pushback)
-		return nil
+	if end && !begun && r.status == statusUnavailable {
+		if pause, ok := s.mayRepeat(r.pushback); ok {
+			s.mu.Unlock()
+			s.repeat(c, h, routing.Answered, pause)
+			return nil
+		}
 	}
 	first := !begun && !r.interim
 	if first {

@@ -63,18 +63,18 @@ const (
 )
 
 // mayRepeat tells whether a call that a peer may have run is sent once more: its method is named as safe, there are attempts and
-// budget left, nothing went to the client, the request is still there, the server does not forbid it, and there is time. The caller
-// holds s.mu.
-func (s *stream) mayRepeat(pushback string) bool {
+// budget left, nothing went to the client, the request is still there, the server does not forbid it, and there is time for the pause
+// before, which it gives. The caller holds s.mu.
+func (s *stream) mayRepeat(pushback string) (pause time.Duration, ok bool) {
 	p := s.e.retry
 	if s.begun || s.over || s.request.lost || s.repeated+1 >= p.attempts || !p.covers(s.call.Method) {
-		return false
+		return 0, false
 	}
-	pause, ok := repeatPause(pushback, s.repeated)
+	pause, ok = repeatPause(pushback, s.repeated)
 	if !ok || s.deadline != 0 && s.e.clock()+int64(pause) >= s.deadline {
-		return false
+		return 0, false
 	}
-	return p.budget.take(s.e.clock())
+	return pause, p.budget.take(s.e.clock())
 }
 
 // repeatPause is how long to wait before an attempt. A server's grpc-retry-pushback-ms overrides ours; one that is negative, or no
@@ -90,10 +90,9 @@ func repeatPause(pushback string, before int) (time.Duration, bool) {
 
 // repeat gives the call's peer up and sends the call to another after a pause. h is the half that is left, which the peer may not
 // have ended. It runs on the reader of c, or elsewhere with nil.
-func (s *stream) repeat(c *conn, h *half, o routing.Outcome, pushback string) {
+func (s *stream) repeat(c *conn, h *half, o routing.Outcome, pause time.Duration) {
 	s.mu.Lock()
 	s.up = nil
-	n := s.repeated
 	s.repeated++
 	peer := s.pick.Peer
 	s.mu.Unlock()
@@ -109,7 +108,6 @@ func (s *stream) repeat(c *conn, h *half, o routing.Outcome, pushback string) {
 	s.unpick(o)
 	s.call.Avoid(peer)
 	s.e.retries[reasonPolicy].Add(1)
-	pause, _ := repeatPause(pushback, n)
 	time.AfterFunc(pause, s.repeatNow)
 }
 

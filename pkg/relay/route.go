@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
@@ -178,10 +179,14 @@ func (s *stream) peerLost(h *half, why error) {
 	mine := s.up == h && !s.over
 	answered := s.up == h && s.over
 	p := s.pick.Peer
-	repeat := mine && p != nil && s.mayRepeat("")
+	var pause time.Duration
+	repeat := false
+	if mine && p != nil {
+		pause, repeat = s.mayRepeat("")
+	}
 	s.mu.Unlock()
 	if repeat {
-		s.repeat(nil, h, routing.Lost, "")
+		s.repeat(nil, h, routing.Lost, pause)
 		return
 	}
 	if answered {

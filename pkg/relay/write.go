@@ -78,8 +78,11 @@ func (c *conn) write(got []credit) []credit {
 	c.mu.Lock()
 	if c.writing {
 		c.account()
-		c.overflow()
+		flooded := c.flooded()
 		c.mu.Unlock()
+		if flooded {
+			_ = c.nc.Close() // a GOAWAY would wait behind what is not read
+		}
 		return got
 	}
 	for len(c.out) > 0 {
@@ -104,8 +107,11 @@ func (c *conn) write(got []credit) []credit {
 	}
 	c.writing = false
 	c.account()
-	c.hangUpIfDone()
+	over := c.hangUp
 	c.mu.Unlock()
+	if over {
+		c.endSending()
+	}
 	return got
 }
 
@@ -141,12 +147,9 @@ func (c *conn) written(n int, got []credit) []credit {
 	return got
 }
 
-// hangUpIfDone ends the sending side of a connection that was to be closed once everything was said. The other side reads what is
-// under way and closes; if it does not, the reader's deadline ends the connection. The caller holds mu.
-func (c *conn) hangUpIfDone() {
-	if !c.hangUp || len(c.out) > 0 || c.writing {
-		return
-	}
+// endSending ends the sending side of a connection that was to be closed once everything was said. The other side reads what is
+// under way and closes; if it does not, the reader's deadline ends the connection. No lock is held: TLS writes a last record.
+func (c *conn) endSending() {
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
 		return
@@ -154,14 +157,15 @@ func (c *conn) hangUpIfDone() {
 	_ = c.nc.Close()
 }
 
-// overflow ends a connection on which more control frames wait than are allowed: its other side makes us answer and does not read.
-// The caller holds mu.
-func (c *conn) overflow() {
-	if c.control > c.e.cfg.Limits.ControlFrames && c.closed == nil && !c.hangUp {
-		c.e.hit(limitControlFrames)
-		c.hangUp = true
-		_ = c.nc.Close() // a GOAWAY would wait behind what is not read
+// flooded tells, once, that more control frames wait on a connection than are allowed: its other side makes us answer and does not
+// read. The caller holds mu.
+func (c *conn) flooded() bool {
+	if c.control <= c.e.cfg.Limits.ControlFrames || c.closed != nil || c.hangUp {
+		return false
 	}
+	c.e.hit(limitControlFrames)
+	c.hangUp = true
+	return true
 }
 
 // writeNow writes what the socket takes without waiting. RawConn.Write would wait for the lock that a parked Conn.Write holds;
@@ -214,15 +218,18 @@ func (c *conn) writer(buf, rest []byte) {
 		giveBack(buf)
 		c.resumeBlocked()
 		done := len(c.out) == 0
+		over := done && c.hangUp
 		if done {
 			c.writing = false
-			c.hangUpIfDone()
 		} else {
 			buf = c.takeOut()
 			rest = buf
 		}
 		c.account()
 		c.mu.Unlock()
+		if over {
+			c.endSending()
+		}
 		flush(accept(nil, 0, got))
 		if done {
 			return

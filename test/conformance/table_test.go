@@ -57,7 +57,7 @@ Each line under *Abuse* also shows that an open call and new calls of other clie
 abuser's connection stands.
 
 Not in this table, because raw frames cannot show them: that trouble of the registry is no call's error (test/e2e), silence of 60 seconds
-with the servers of several languages, and retries that configuration allows.
+with the servers of several languages (test/interop), and retries that configuration allows.
 `
 
 // String is the page.

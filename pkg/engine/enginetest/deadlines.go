@@ -117,9 +117,13 @@ func testDeadlineAtPeer(t *testing.T, e Subject) {
 			timeout := 50 * time.Millisecond
 			for n := 1; len(started) == 0; n++ {
 				timeout *= 2
+				began := time.Now()
 				c.Request(uint32(2*n-1), false, "grpc-timeout", fmt.Sprint(timeout.Milliseconds(), "m"))
 				if i := e.wantDeadline(t, s, c, n); i.Latency <= 0 || len(started) > 0 && i.PeerID != "only" {
 					t.Errorf("the observer was told %+v", i)
+				}
+				if took := time.Since(began); took < timeout {
+					t.Errorf("a call with %s ended after %s", timeout, took)
 				}
 			}
 			if code := Receive(t, reset); code != http2.ErrCodeCancel {

@@ -27,7 +27,7 @@ func Context(t testing.TB) context.Context {
 // Eventually waits until f holds.
 func Eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	until(t, func() string {
+	Until(t, func() string {
 		if f() {
 			return ""
 		}
@@ -35,8 +35,8 @@ func Eventually(t testing.TB, what string, f func() bool) {
 	})
 }
 
-// until waits until f has nothing more to wish for.
-func until(t testing.TB, f func() (wish string)) {
+// Until waits until f has nothing more to wish for.
+func Until(t testing.TB, f func() (wish string)) {
 	t.Helper()
 	for deadline := time.Now().Add(Patience); ; time.Sleep(time.Millisecond) {
 		wish := f()
@@ -62,8 +62,8 @@ func Receive[T any](t testing.TB, c <-chan T) (v T) {
 	return v
 }
 
-// offer sends v on c if there is room, so that whoever is asked too often does not hang.
-func offer[T any](c chan<- T, v T) {
+// Offer sends v on c if there is room, so that whoever is asked too often does not hang.
+func Offer[T any](c chan<- T, v T) {
 	select {
 	case c <- v:
 	default:

@@ -57,7 +57,7 @@ func testTenMegabytes(t *testing.T, e Subject) {
 // Each message passes when it was sent and waits for no other.
 func testMessagesPassAtOnce(t *testing.T, e Subject) {
 	s, _, cc := e.Pair(t, Echo)
-	st := open(t, Context(t), cc)
+	st := Open(t, Context(t), cc)
 	for i := range 100 {
 		m := Message(fmt.Sprint(i))
 		Must(t, st.SendMsg(&m))
@@ -67,12 +67,12 @@ func testMessagesPassAtOnce(t *testing.T, e Subject) {
 			t.Fatalf("sent %q, got %q", m, got)
 		}
 	}
-	end(t, st)
+	End(t, st)
 	s.Quiet()
 }
 
-// end closes the request and awaits OK.
-func end(t testing.TB, st grpc.ClientStream) {
+// End closes the request and awaits OK.
+func End(t testing.TB, st grpc.ClientStream) {
 	t.Helper()
 	Must(t, st.CloseSend())
 	if err := st.RecvMsg(new(Message)); err != io.EOF {
@@ -89,7 +89,7 @@ func testClientStream(t *testing.T, e Subject) {
 		m := Message(fmt.Sprint(n))
 		return s.SendMsg(&m)
 	})
-	st := open(t, Context(t), cc)
+	st := Open(t, Context(t), cc)
 	for range 1000 {
 		Must(t, st.SendMsg(new(Message)))
 	}
@@ -99,7 +99,7 @@ func testClientStream(t *testing.T, e Subject) {
 	if string(got) != "1000" {
 		t.Errorf("the peer counted %s messages", got)
 	}
-	end(t, st)
+	End(t, st)
 }
 
 func testServerStream(t *testing.T, e Subject) {
@@ -112,7 +112,7 @@ func testServerStream(t *testing.T, e Subject) {
 		}
 		return nil
 	})
-	st := open(t, Context(t), cc)
+	st := Open(t, Context(t), cc)
 	for i := range 1000 {
 		var m Message
 		Must(t, st.RecvMsg(&m))
@@ -120,7 +120,7 @@ func testServerStream(t *testing.T, e Subject) {
 			t.Fatalf("message %d is %q", i, m)
 		}
 	}
-	end(t, st)
+	End(t, st)
 }
 
 // However a client cuts what it sends, the peer gets the messages.
@@ -172,8 +172,8 @@ func testStalledStreams(t *testing.T, e Subject) {
 	defer cancel()
 	var fills sync.WaitGroup
 	for range 50 {
-		open(t, metadata.AppendToOutgoingContext(ctx, "stall", "client"), cc)
-		st := open(t, metadata.AppendToOutgoingContext(ctx, "stall", "server"), cc)
+		Open(t, metadata.AppendToOutgoingContext(ctx, "stall", "client"), cc)
+		st := Open(t, metadata.AppendToOutgoingContext(ctx, "stall", "server"), cc)
 		fills.Go(func() { fill(st) })
 	}
 	for range 5 {

@@ -88,14 +88,14 @@ func testPeersComeAndGo(t *testing.T, e Subject) {
 	s.Set(Instance("slow", slow.Address))
 	ctx, cancel := context.WithTimeout(context.Background(), 6*Patience)
 	defer cancel()
-	st := begin(t, ctx, cc)
+	st := Begin(t, ctx, cc)
 
 	s.Use(all...) // takes slow away
 	stop := load(t, cc, 1000)
 	for i := range 20 {
 		from := i % len(all)
 		s.Set(Instance(fmt.Sprint("g", i), all[from].Address), Instance(fmt.Sprint("h", i), all[(from+1)%len(all)].Address))
-		until(t, func() string {
+		Until(t, func() string {
 			peers := s.Engine.Stats().Peers
 			for _, p := range peers {
 				if p.Key.ID == fmt.Sprint("g", i) && p.Ready > 0 {
@@ -109,7 +109,7 @@ func testPeersComeAndGo(t *testing.T, e Subject) {
 	close(release)
 	finish(t, st)
 	s.Quiet()
-	until(t, func() string {
+	Until(t, func() string {
 		if peers := s.Engine.Stats().Peers; len(peers) != 2 {
 			return fmt.Sprintf("only the 2 peers that are known have connections (Stats has %+v)", peers)
 		}
@@ -131,7 +131,7 @@ func testIncarnationChanges(t *testing.T, e Subject) {
 	in := Instance("only", b.Address)
 	s.Set(in)
 	cc := Dial(t, s.Address)
-	st := begin(t, metadata.AppendToOutgoingContext(Context(t), "hold", ""), cc)
+	st := Begin(t, metadata.AppendToOutgoingContext(Context(t), "hold", ""), cc)
 	stop := load(t, cc, 16)
 	for i := range 20 {
 		served := b.Calls.Load()

@@ -45,25 +45,25 @@ func unaryOf(ctx context.Context, cc *grpc.ClientConn, method, body string, opts
 	return string(out), err
 }
 
-// open opens a call that streams both ways.
-func open(t testing.TB, ctx context.Context, cc *grpc.ClientConn, opts ...grpc.CallOption) grpc.ClientStream {
+// Open opens a call that streams both ways.
+func Open(t testing.TB, ctx context.Context, cc *grpc.ClientConn, opts ...grpc.CallOption) grpc.ClientStream {
 	t.Helper()
 	st, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, Method, opts...)
 	Must(t, err)
 	return st
 }
 
-// begin opens a call and awaits its response headers: a peer holds it.
-func begin(t testing.TB, ctx context.Context, cc *grpc.ClientConn, opts ...grpc.CallOption) grpc.ClientStream {
+// Begin opens a call and awaits its response headers: a peer holds it.
+func Begin(t testing.TB, ctx context.Context, cc *grpc.ClientConn, opts ...grpc.CallOption) grpc.ClientStream {
 	t.Helper()
-	st := open(t, ctx, cc, opts...)
+	st := Open(t, ctx, cc, opts...)
 	_, err := st.Header()
 	Must(t, err)
 	return st
 }
 
-// later makes a call and tells how it went: "x<nil>" when its one message came back.
-func later(t testing.TB, cc *grpc.ClientConn) <-chan string {
+// Later makes a call and tells how it went: "x<nil>" when its one message came back.
+func Later(t testing.TB, cc *grpc.ClientConn) <-chan string {
 	c := make(chan string, 1)
 	ctx := Context(t)
 	go func() {
@@ -90,5 +90,5 @@ func finish(t testing.TB, st grpc.ClientStream) {
 	if string(got) != string(m) {
 		t.Errorf("sent %q, got %q", m, got)
 	}
-	end(t, st)
+	End(t, st)
 }

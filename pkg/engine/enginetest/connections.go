@@ -39,7 +39,7 @@ func testIdleConnectionsAreClosed(t *testing.T, e Subject) {
 	closed := make(chan int, 2)
 	far := StartRawPeer(t, nil, func(c *RawConn) {
 		AnswerAll("x")(c)
-		offer(closed, c.N)
+		Offer(closed, c.N)
 	})
 	s := e.Start(t, Setup{Options: Options{IdleTimeout: 50 * time.Millisecond}})
 	at := s.twoRegions(StartBackend(t, Echo).Address, far.Address)
@@ -66,7 +66,7 @@ func testConnectionWithACallIsNotIdle(t *testing.T, e Subject) {
 	s := e.Start(t, Setup{Options: Options{IdleTimeout: 50 * time.Millisecond, MaxConnectionsPerPeer: 2}})
 	at := s.twoRegions(StartBackend(t, Echo).Address, far.Address)
 	cc := Dial(t, s.Address)
-	st := begin(t, metadata.AppendToOutgoingContext(at(Context(t), "far"), "hold", ""), cc)
+	st := Begin(t, metadata.AppendToOutgoingContext(at(Context(t), "far"), "hold", ""), cc)
 	for range 3 {
 		_, err := Unary(at(Context(t), "far"), cc, "x")
 		Must(t, err)

@@ -35,7 +35,7 @@ func untilDeadline(left chan<- time.Duration) Handler {
 		if !ok {
 			return status.Error(codes.Internal, "no deadline")
 		}
-		offer(left, time.Until(d))
+		Offer(left, time.Until(d))
 		return nil
 	}
 }
@@ -64,15 +64,15 @@ func testWaitingCallHasLessLeft(t *testing.T, e Subject) {
 	}, grpc.MaxConcurrentStreams(1))
 	s := e.Start(t, Setup{Options: Options{MaxConnectionsPerPeer: 1}})
 	s.Use(b)
-	holds := begin(t, metadata.AppendToOutgoingContext(Context(t), "hold", ""), Dial(t, s.Address))
+	holds := Begin(t, metadata.AppendToOutgoingContext(Context(t), "hold", ""), Dial(t, s.Address))
 	c := DialRaw(t, s.Address)
 	c.Request(1, true, "grpc-timeout", "60S")
-	s.awaitWaiting(1)
+	s.AwaitWaiting(1)
 	began := time.Now()
 	Eventually(t, "it has waited a while", func() bool { return time.Since(began) > 20*time.Millisecond })
 	waited := time.Since(began)
 	close(release)
-	end(t, holds)
+	End(t, holds)
 	if d := Receive(t, left); d > time.Minute-waited {
 		t.Errorf("the peer had %v left after %v of 1 minute", d, waited)
 	}
@@ -107,9 +107,9 @@ func testDeadlineAtPeer(t *testing.T, e Subject) {
 						if when == "after headers" {
 							p.Respond(f.StreamID)
 						}
-						offer(started, struct{}{})
+						Offer(started, struct{}{})
 					case *http2.RSTStreamFrame:
-						offer(reset, f.ErrCode)
+						Offer(reset, f.ErrCode)
 					}
 				}
 			})
@@ -153,11 +153,11 @@ func testDeadlineWhileWaiting(t *testing.T, e Subject) {
 	s.Use(b)
 	ctx, cancel := context.WithCancel(Context(t))
 	defer cancel()
-	begin(t, ctx, Dial(t, s.Address))
+	Begin(t, ctx, Dial(t, s.Address))
 	c := DialRaw(t, s.Address)
 	c.Request(1, true, "grpc-timeout", "100m")
 	e.wantDeadline(t, s, c, 1)
-	s.awaitWaiting(0)
+	s.AwaitWaiting(0)
 	if n := b.Calls.Load(); n != 1 {
 		t.Errorf("the peer had %d calls, want the one that it holds", n)
 	}

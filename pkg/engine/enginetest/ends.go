@@ -30,9 +30,9 @@ func ends() []one {
 func held() (h Handler, started chan struct{}, ended chan error) {
 	started, ended = make(chan struct{}, 1), make(chan error, 1)
 	return func(_ *Backend, s grpc.ServerStream) error {
-		offer(started, struct{}{})
+		Offer(started, struct{}{})
 		<-s.Context().Done()
-		offer(ended, s.Context().Err())
+		Offer(ended, s.Context().Err())
 		return nil
 	}, started, ended
 }
@@ -41,7 +41,7 @@ func testCancelReachesPeer(t *testing.T, e Subject) {
 	h, started, ended := held()
 	s, _, cc := e.Pair(t, h)
 	ctx, cancel := context.WithCancel(Context(t))
-	st := open(t, ctx, cc)
+	st := Open(t, ctx, cc)
 	Receive(t, started)
 	cancel()
 	if err := Receive(t, ended); err != context.Canceled {
@@ -56,7 +56,7 @@ func testCancelReachesPeer(t *testing.T, e Subject) {
 func testClientGoneReachesPeer(t *testing.T, e Subject) {
 	h, started, ended := held()
 	s, _, cc := e.Pair(t, h)
-	open(t, Context(t), cc)
+	Open(t, Context(t), cc)
 	Receive(t, started)
 	cc.Close()
 	Receive(t, ended)
@@ -71,14 +71,14 @@ func testHalfCloseReachesPeer(t *testing.T, e Subject) {
 		m := Message("after")
 		return s.SendMsg(&m)
 	})
-	st := open(t, Context(t), cc)
+	st := Open(t, Context(t), cc)
 	Must(t, st.CloseSend())
 	var m Message
 	Must(t, st.RecvMsg(&m))
 	if string(m) != "after" {
 		t.Errorf("got %q", m)
 	}
-	end(t, st)
+	End(t, st)
 }
 
 // sendAll sends until the call has ended, and gives how it did.
@@ -103,7 +103,7 @@ func testEarlyError(t *testing.T, e Subject) {
 		return status.Error(codes.FailedPrecondition, "enough")
 	})
 	for range 20 {
-		if err := sendAll(t, open(t, Context(t), cc)); status.Code(err) != codes.FailedPrecondition {
+		if err := sendAll(t, Open(t, Context(t), cc)); status.Code(err) != codes.FailedPrecondition {
 			t.Fatalf("got %v", err)
 		}
 	}
@@ -112,7 +112,7 @@ func testEarlyError(t *testing.T, e Subject) {
 
 func testEarlyOK(t *testing.T, e Subject) {
 	s, _, cc := e.Pair(t, func(*Backend, grpc.ServerStream) error { return nil })
-	if err := sendAll(t, open(t, Context(t), cc)); err != io.EOF {
+	if err := sendAll(t, Open(t, Context(t), cc)); err != io.EOF {
 		t.Fatalf("got %v", err)
 	}
 	s.Quiet()

@@ -116,7 +116,7 @@ func testForgivenWhenItAnswers(t *testing.T, e Subject) {
 	s.Use(b)
 	p := s.Router.Known()[0]
 	s.Router.Refuse(p)
-	begin(t, Context(t), Dial(t, s.Address), grpc.WaitForReady(true))
+	Begin(t, Context(t), Dial(t, s.Address), grpc.WaitForReady(true))
 	if p.BackedOff() {
 		t.Error("the peer has begun to answer and is still backed off")
 	}

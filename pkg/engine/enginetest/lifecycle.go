@@ -67,7 +67,7 @@ func testCloseWithoutServe(t *testing.T, e Subject) {
 func testCloseCutsCalls(t *testing.T, e Subject) {
 	h, started, ended := held()
 	s, _, cc := e.Pair(t, h)
-	st := open(t, Context(t), cc)
+	st := Open(t, Context(t), cc)
 	Receive(t, started)
 	Must(t, s.Engine.Close())
 	if err := st.RecvMsg(new(Message)); status.Code(err) != codes.Unavailable {
@@ -81,7 +81,7 @@ func testCloseFreesPeers(t *testing.T, e Subject) {
 	closed := make(chan struct{}, 1)
 	s, c := e.RawPair(t, func(p *RawConn) {
 		AnswerAll("x")(p)
-		offer(closed, struct{}{})
+		Offer(closed, struct{}{})
 	})
 	c.Request(1, true)
 	if code, _ := c.Result(); code != "0" {
@@ -94,7 +94,7 @@ func testCloseFreesPeers(t *testing.T, e Subject) {
 func testDrainLetsCallsEnd(t *testing.T, e Subject) {
 	release := make(chan struct{})
 	s, _, cc := e.Pair(t, Hold(release))
-	st := begin(t, Context(t), cc)
+	st := Begin(t, Context(t), cc)
 	drained := make(chan error, 1)
 	ctx := Context(t)
 	go func() { drained <- s.Engine.Drain(ctx) }()
@@ -157,7 +157,7 @@ func testDrainTellsClients(t *testing.T, e Subject) {
 
 func testDrainIsBounded(t *testing.T, e Subject) {
 	s, _, cc := e.Pair(t, Hold(nil))
-	st := begin(t, Context(t), cc)
+	st := Begin(t, Context(t), cc)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := s.Engine.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -172,8 +172,8 @@ func testDrainIsBounded(t *testing.T, e Subject) {
 // A call that waits for room is open too.
 func testDrainCutsWaitingCalls(t *testing.T, e Subject) {
 	s, _, cc, _ := full(t, e)
-	waits := open(t, Context(t), cc)
-	s.awaitWaiting(1)
+	waits := Open(t, Context(t), cc)
+	s.AwaitWaiting(1)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := s.Engine.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {

@@ -141,7 +141,7 @@ func testConnectionHeaders(t *testing.T, e Subject) {
 			got := make(chan *http2.MetaHeadersFrame, 2)
 			_, c := e.RawPair(t, func(p *RawConn) {
 				for h := p.Next(); h != nil; h = p.Next() {
-					offer(got, h)
+					Offer(got, h)
 					if Values(h, "clean") == nil {
 						p.Respond(h.StreamID, "h", "1")
 						p.Message(h.StreamID, 0, "x")
@@ -201,8 +201,8 @@ func testGzipPasses(t *testing.T, e Subject) {
 				if h == nil {
 					return
 				}
-				offer(encoding, Values(h, "grpc-encoding"))
-				offer(requestFlag, p.Data()[0])
+				Offer(encoding, Values(h, "grpc-encoding"))
+				Offer(requestFlag, p.Data()[0])
 				if c.response {
 					p.Respond(h.StreamID, "grpc-encoding", "gzip")
 					p.Message(h.StreamID, 1, Gzipped("answer"))

@@ -76,7 +76,7 @@ func testObserverNamesPeers(t *testing.T, e Subject) {
 func testObserverCancelledCall(t *testing.T, e Subject) {
 	s, _, cc := e.Pair(t, Hold(nil))
 	ctx, cancel := context.WithCancel(Context(t))
-	begin(t, ctx, cc)
+	Begin(t, ctx, cc)
 	cancel()
 	s.Quiet()
 	if i := s.Told.calls()[0]; i.Code != codes.Canceled || i.PeerID != "i0" || i.Attempts != 1 {

@@ -45,7 +45,7 @@ func testNoInstances(t *testing.T, e Subject) {
 // The client is told at once: the call has no deadline that would end it soon.
 func testPeerKilledDuringCall(t *testing.T, e Subject) {
 	s, b, cc := e.Pair(t, Hold(nil))
-	st := begin(t, Context(t), cc)
+	st := Begin(t, Context(t), cc)
 	b.Server.Stop()
 	err := st.RecvMsg(new(Message))
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "app/i0") {
@@ -63,7 +63,7 @@ func testNewCallsAvoidKilledPeer(t *testing.T, e Subject) {
 	s := e.Start(t, Setup{})
 	s.Use(a, b)
 	cc := Dial(t, s.Address)
-	st := begin(t, metadata.AppendToOutgoingContext(Context(t), "fly-force-instance-id", "i0"), cc)
+	st := Begin(t, metadata.AppendToOutgoingContext(Context(t), "fly-force-instance-id", "i0"), cc)
 	a.Server.Stop()
 	if err := st.RecvMsg(new(Message)); status.Code(err) != codes.Unavailable {
 		t.Fatalf("got %v", err)

@@ -41,7 +41,7 @@ func full(t *testing.T, e Subject) (s *Sidecar, b *Backend, cc *grpc.ClientConn,
 	s.Set(Instance("full", b.Address))
 	cc = Dial(t, s.Address)
 	ctx, cancel := context.WithCancel(Context(t))
-	begin(t, ctx, cc)
+	Begin(t, ctx, cc)
 	return s, b, cc, cancel
 }
 
@@ -53,9 +53,9 @@ func testFullPeer(t *testing.T, e Subject) {
 	cc := Dial(t, s.Address)
 	var calls []<-chan string
 	for range 5 {
-		calls = append(calls, later(t, cc))
+		calls = append(calls, Later(t, cc))
 	}
-	until(t, func() string {
+	Until(t, func() string {
 		st := s.Engine.Stats()
 		if b.Calls.Load() == 3 && st.Connections() == 3 && st.InFlight == 5 && st.Peers[0].Streams == 3 &&
 			st.Peers[0].Waiting == 2 {
@@ -87,13 +87,13 @@ func testFirstStreamThatEnds(t *testing.T, e Subject) {
 			var cancels []func()
 			for range 2 {
 				ctx, cancel := context.WithCancel(Context(t))
-				begin(t, ctx, cc)
+				Begin(t, ctx, cc)
 				cancels = append(cancels, cancel)
 			}
 			ctx, cancel := context.WithCancel(Context(t))
 			defer cancel()
-			third := open(t, ctx, cc)
-			s.awaitWaiting(1)
+			third := Open(t, ctx, cc)
+			s.AwaitWaiting(1)
 			cancels[ends]()
 			_, err := third.Header()
 			Must(t, err)
@@ -111,8 +111,8 @@ func testFirstStreamThatEnds(t *testing.T, e Subject) {
 func testWaitingCallLeavesRemovedPeer(t *testing.T, e Subject) {
 	s, _, cc, release := full(t, e)
 	other := StartBackend(t, Echo)
-	waits := later(t, cc)
-	s.awaitWaiting(1)
+	waits := Later(t, cc)
+	s.AwaitWaiting(1)
 	s.Set(Instance("other", other.Address))
 	if got := Receive(t, waits); got != "x<nil>" {
 		t.Error(got)
@@ -125,8 +125,8 @@ func testWaitingCallLeavesRemovedPeer(t *testing.T, e Subject) {
 func testWaitingCallGoesToNewPeer(t *testing.T, e Subject) {
 	s, b, cc, release := full(t, e)
 	other := StartBackend(t, Echo)
-	waits := later(t, cc)
-	s.awaitWaiting(1)
+	waits := Later(t, cc)
+	s.AwaitWaiting(1)
 	s.Set(Instance("full", b.Address), Instance("other", other.Address))
 	if got := Receive(t, waits); got != "x<nil>" {
 		t.Error(got)
@@ -150,13 +150,13 @@ func testWaitingCallSurvivesTheConnection(t *testing.T, e Subject) {
 	s := e.Start(t, most(1))
 	s.Set(Instance("only", raw.Address))
 	cc := Dial(t, s.Address)
-	lost := later(t, cc)
+	lost := Later(t, cc)
 	Eventually(t, "the peer has a call", func() bool {
 		p := s.Engine.Stats().Peers
 		return len(p) == 1 && p[0].Streams == 1
 	})
-	waits := later(t, cc)
-	s.awaitWaiting(1)
+	waits := Later(t, cc)
+	s.AwaitWaiting(1)
 	close(lose)
 	if got := Receive(t, lost); got == "x<nil>" {
 		t.Error("the call that was on the connection was answered")
@@ -170,10 +170,10 @@ func testWaitingCallSurvivesTheConnection(t *testing.T, e Subject) {
 func testWaitingCallCanBeCancelled(t *testing.T, e Subject) {
 	s, b, cc, release := full(t, e)
 	ctx, cancel := context.WithCancel(Context(t))
-	open(t, ctx, cc)
-	s.awaitWaiting(1)
+	Open(t, ctx, cc)
+	s.AwaitWaiting(1)
 	cancel()
-	s.awaitWaiting(0)
+	s.AwaitWaiting(0)
 	release()
 	s.Quiet()
 	if n := b.Calls.Load(); n != 1 {
@@ -185,10 +185,10 @@ func testWaitingCallCanBeCancelled(t *testing.T, e Subject) {
 func testWaitingClientGoes(t *testing.T, e Subject) {
 	s, b, _, release := full(t, e)
 	other := Dial(t, s.Address)
-	open(t, Context(t), other)
-	s.awaitWaiting(1)
+	Open(t, Context(t), other)
+	s.AwaitWaiting(1)
 	other.Close()
-	s.awaitWaiting(0)
+	s.AwaitWaiting(0)
 	release()
 	s.Quiet()
 	if n := b.Calls.Load(); n != 1 {
@@ -223,12 +223,12 @@ func testReplayedCallWaits(t *testing.T, e Subject) {
 	s := e.Start(t, most(1))
 	s.Set(Instance("full", b.Address))
 	cc := Dial(t, s.Address)
-	st := begin(t, Context(t), cc)
+	st := Begin(t, Context(t), cc)
 	s.Set(Instance("full", b.Address), Instance("refusing", refusing.Address))
-	waits := later(t, cc)
-	s.awaitWaiting(1)
+	waits := Later(t, cc)
+	s.AwaitWaiting(1)
 	close(release)
-	end(t, st)
+	End(t, st)
 	if got := Receive(t, waits); got != "x<nil>" {
 		t.Error(got)
 	}
@@ -256,7 +256,7 @@ func testLaterStreamLimit(t *testing.T, e Subject) {
 			return
 		}
 		set(c, 1)
-		offer(lowered, struct{}{})
+		Offer(lowered, struct{}{})
 		c.wait(raise)
 		set(c, 2)
 		second := c.Next()
@@ -270,12 +270,12 @@ func testLaterStreamLimit(t *testing.T, e Subject) {
 	s := e.Start(t, most(1))
 	s.Set(Instance("only", raw.Address))
 	cc := Dial(t, s.Address)
-	first := later(t, cc)
+	first := Later(t, cc)
 	Receive(t, lowered)
-	second := later(t, cc)
-	s.awaitWaiting(1)
+	second := Later(t, cc)
+	s.AwaitWaiting(1)
 	close(raise)
-	until(t, func() string {
+	Until(t, func() string {
 		if st := s.Engine.Stats(); s.waiting() != 0 || len(st.Peers) != 1 || st.Peers[0].Streams != 2 {
 			return fmt.Sprintf("both calls are with the peer (Stats has %+v)", st.Peers)
 		}

@@ -128,7 +128,7 @@ func (s *Sidecar) Use(backends ...*Backend) {
 // Quiet waits until nothing is left of the calls.
 func (s *Sidecar) Quiet() {
 	s.t.Helper()
-	until(s.t, s.unrest)
+	Until(s.t, s.unrest)
 }
 
 // unrest names what is left of the calls.
@@ -164,10 +164,10 @@ func (s *Sidecar) waiting() (n int) {
 	return n
 }
 
-// awaitWaiting waits until n calls wait.
-func (s *Sidecar) awaitWaiting(n int) {
+// AwaitWaiting waits until n calls wait.
+func (s *Sidecar) AwaitWaiting(n int) {
 	s.t.Helper()
-	until(s.t, func() string {
+	Until(s.t, func() string {
 		if got := s.waiting(); got != n {
 			return fmt.Sprintf("%d calls wait (Stats has %d: %+v)", n, got, s.Engine.Stats().Peers)
 		}

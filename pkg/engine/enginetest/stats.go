@@ -42,10 +42,10 @@ func testStatsWhileOpen(t *testing.T, e Subject) {
 	cc := Dial(t, s.Address)
 	ctx, cancel := context.WithCancel(Context(t))
 	defer cancel()
-	begin(t, ctx, cc)
-	begin(t, ctx, cc)
-	open(t, ctx, cc)
-	s.awaitWaiting(1)
+	Begin(t, ctx, cc)
+	Begin(t, ctx, cc)
+	Open(t, ctx, cc)
+	s.AwaitWaiting(1)
 	st := s.Engine.Stats()
 	p := peerOf(st, "i")
 	if st.InFlight != 3 || len(st.Peers) != 1 || p.Key != (registry.Key{Service: "app", ID: "i"}) || p.Region != "fra" ||
@@ -63,7 +63,7 @@ func testStatsClients(t *testing.T, e Subject) {
 	s := e.Start(t, Setup{})
 	want := func(n int) {
 		t.Helper()
-		until(t, func() string {
+		Until(t, func() string {
 			if got := s.Engine.Stats().Clients; got != n {
 				return fmt.Sprintf("%d clients (Stats has %d)", n, got)
 			}

@@ -40,7 +40,7 @@ func testHeadersPassAtOnce(t *testing.T, e Subject) {
 	})
 	ctx, cancel := context.WithCancel(Context(t))
 	defer cancel()
-	md, err := open(t, ctx, cc).Header()
+	md, err := Open(t, ctx, cc).Header()
 	Must(t, err)
 	if got := md.Get("k"); len(got) != 1 || got[0] != "v" {
 		t.Errorf("header k is %q", got)

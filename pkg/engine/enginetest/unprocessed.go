@@ -95,13 +95,13 @@ func testUnprocessedIsReplayed(t *testing.T, e Subject) {
 				for n := 0; n < before*size; n += len(c.Data()) {
 				}
 				how.turn(c, h.StreamID)
-				offer(turned, struct{}{})
+				Offer(turned, struct{}{})
 				c.Drain()
 			})
 			b := StartBackend(t, Echo)
 			s := e.Start(t, Setup{})
 			s.Set(Instance("a", raw.Address))
-			st := open(t, Context(t), Dial(t, s.Address))
+			st := Open(t, Context(t), Dial(t, s.Address))
 			all := make([]byte, (before+meanwhile+after)*size)
 			rand.Read(all)
 			part := func(i int) *Message { m := Message(all[i*size:][:size]); return &m }
@@ -130,7 +130,7 @@ func testUnprocessedIsReplayed(t *testing.T, e Subject) {
 			receive(0, before+meanwhile)
 			send(before+meanwhile, before+meanwhile+after)
 			receive(before+meanwhile, before+meanwhile+after)
-			end(t, st)
+			End(t, st)
 			s.Quiet()
 			if i := s.Told.calls()[0]; i.Code != codes.OK || i.PeerID != "b" || i.Attempts != 2 {
 				t.Errorf("the observer was told %+v", i.CallInfo)
@@ -202,7 +202,7 @@ func testGracefulGoAway(t *testing.T, e Subject) {
 			return
 		}
 		_ = c.Framer.WriteGoAway(math.MaxInt32, http2.ErrCodeNo, nil)
-		offer(leaving, struct{}{})
+		Offer(leaving, struct{}{})
 		c.wait(left)
 		_ = c.Framer.WriteGoAway(h.StreamID, http2.ErrCodeNo, nil)
 		c.Answer(h.StreamID, "old")
@@ -211,11 +211,11 @@ func testGracefulGoAway(t *testing.T, e Subject) {
 	s := e.Start(t, Setup{})
 	s.Set(Instance("only", raw.Address))
 	cc := Dial(t, s.Address)
-	first := later(t, cc)
+	first := Later(t, cc)
 	Receive(t, leaving)
 	var onTheirWay []<-chan string
 	Eventually(t, "new calls go to a new connection", func() bool {
-		c, timer := later(t, cc), time.NewTimer(100*time.Millisecond)
+		c, timer := Later(t, cc), time.NewTimer(100*time.Millisecond)
 		defer timer.Stop()
 		select {
 		case got := <-c:
@@ -252,7 +252,7 @@ func testRefusedAfterHeaders(t *testing.T, e Subject) {
 	cc := Dial(t, s.Address)
 	answered := 0
 	for range 400 {
-		st := open(t, metadata.AppendToOutgoingContext(Context(t), "grpc-accept-encoding", "gzip"), cc)
+		st := Open(t, metadata.AppendToOutgoingContext(Context(t), "grpc-accept-encoding", "gzip"), cc)
 		m := Message("x")
 		var err error
 		for i := 0; i < 50 && err == nil; i++ {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -33,6 +34,9 @@ type conn struct {
 	// broken is why the connection was closed from outside of its reader.
 	broken atomic.Pointer[error]
 
+	// isLate says that the connection is among the engine's late ones.
+	isLate atomic.Bool
+
 	// The fields below belong to the reader.
 	in         input
 	dec        *hpack.Decoder
@@ -42,6 +46,7 @@ type conn struct {
 	recvWindow int64  // what the other side may still send on the connection
 	owed       uint32 // connection credit not yet returned
 	touched    []*conn
+	answers    bool  // a PING was answered in the batch in hand
 	greeted    bool  // the other side's first SETTINGS has come
 	now        int64 // when the batch in hand was read, on the engine's clock
 	kept       int64 // replay bytes more, or fewer, since the batch began
@@ -229,6 +234,9 @@ func (c *conn) endBatch() {
 		c.e.replay.Add(c.kept)
 		c.kept = 0
 	}
+	if c.answers {
+		c.answered()
+	}
 	c.flushTouched()
 }
 
@@ -297,13 +305,12 @@ func (c *conn) frame(f *frame) error {
 
 // touch notes that a connection has something to be flushed at the end of the batch.
 func (c *conn) touch(other *conn) {
-	for _, t := range c.touched {
-		if t == other {
-			return
-		}
+	if !c.touches(other) {
+		c.touched = append(c.touched, other)
 	}
-	c.touched = append(c.touched, other)
 }
+
+func (c *conn) touches(other *conn) bool { return slices.Contains(c.touched, other) }
 
 func (c *conn) flushTouched() {
 	if len(c.touched) > 0 {

@@ -102,7 +102,9 @@ func (c *conn) windowUpdate(f *frame) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.touch(c)
+	if c.pendingBytes > 0 {
+		c.touch(c) // something may go on
+	}
 	if f.stream == 0 {
 		if n == 0 {
 			return connError{codeProtocol, "WINDOW_UPDATE of 0 on the connection"}
@@ -140,7 +142,7 @@ func (c *conn) ping(f *frame) error {
 	c.mu.Lock()
 	c.putPing(flagAck, [8]byte(f.payload))
 	c.mu.Unlock()
-	c.touch(c)
+	c.answers = true
 	return nil
 }
 
@@ -179,15 +181,15 @@ func (c *conn) goAway(f *frame) error {
 	return nil
 }
 
-// connCreditBatch is how much connection credit is returned at once.
-const connCreditBatch = 1 << 20
+// maxCreditBatch is how much credit is returned at once, at most.
+const maxCreditBatch = 1 << 20
 
 // creditConn returns connection credit for n octets on receipt, in batches.
 func (c *conn) creditConn(n int) error {
 	if c.recvWindow -= int64(n); c.recvWindow < 0 {
 		return connError{codeFlowControl, "more DATA than the connection's window allows"}
 	}
-	if c.owed += uint32(n); c.owed >= connCreditBatch {
+	if c.owed += uint32(n); c.owed >= maxCreditBatch {
 		c.mu.Lock()
 		c.putWindowUpdate(0, c.owed)
 		c.mu.Unlock()

@@ -332,13 +332,14 @@ func (h *half) returnCredit(n uint32) bool {
 }
 
 // credit lets the other side send n octets more, since as many were passed on. It tells whether there is now something to be
-// flushed on the half's connection. In batches of half a window, so that few octets cost little.
+// flushed on the half's connection. In batches of half a window, so that few octets cost little, but of maxCreditBatch at most: what is
+// held back is missing from a window that can grow no further.
 func (h *half) credit(n uint32) bool {
 	if h.gone || h.recvEnd {
 		return false
 	}
 	h.owed += n
-	if int64(h.owed) < h.recvMax/2 {
+	if int64(h.owed) < min(h.recvMax/2, maxCreditBatch) {
 		return false
 	}
 	h.pay(0)

@@ -2,8 +2,8 @@ package relay
 
 // A window that is smaller than what the path holds makes a stream wait for credit in each round trip. How much the path holds is
 // found as grpc-go does it (its bdpEstimator): a PING goes out while octets come in; what has come by the time of its answer is what
-// fits into one round trip. If that is a good part of the window, the window is doubled. Credit goes out in halves of a window, and
-// the PING between two of them, so a sender that is held up by the window shows half of it, or all.
+// fits into one round trip. If that is a good part of the window, the window is doubled. Credit goes out in halves of a window (of
+// a large one in pieces of a MiB), and the PING between two of them, so a sender that is held up by the window shows half of it, or all.
 //
 // A PING is sent only after the other side has sent a good part of a window of DATA, so a server that counts PINGs between its own
 // DATA frames has nothing to count (gRFC A8).

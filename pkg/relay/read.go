@@ -68,20 +68,12 @@ func (in *input) more() error {
 // readable is called when there may be something to read. While there is not, an empty buffer goes back to the others.
 func (in *input) readable(fd uintptr) bool {
 	in.acquire()
-	for {
-		in.n, in.err = unix.Read(int(fd), in.buf[in.end:])
-		switch in.err {
-		case nil:
-			return true
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			in.release()
-			return false
-		}
-		in.n = 0
-		return true
+	in.n, in.err = readNow(fd, in.buf[in.end:])
+	if in.err == unix.EAGAIN {
+		in.release()
+		return false
 	}
+	return true
 }
 
 func (in *input) acquire() {

@@ -4,8 +4,6 @@ import (
 	"io"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -89,7 +87,7 @@ func (c *conn) write(got []credit) []credit {
 		c.writing = true
 		buf := c.takeOut()
 		c.mu.Unlock()
-		n := c.writeNow(buf)
+		n := c.writeDirect(buf)
 		c.mu.Lock()
 		got = c.written(n, got)
 		if n < len(buf) {
@@ -168,9 +166,9 @@ func (c *conn) flooded() bool {
 	return true
 }
 
-// writeNow writes what the socket takes without waiting. RawConn.Write would wait for the lock that a parked Conn.Write holds;
+// writeDirect writes what the socket takes without waiting. RawConn.Write would wait for the lock that a parked Conn.Write holds;
 // Control does not, and as long as writing is ours there is no other.
-func (c *conn) writeNow(buf []byte) int {
+func (c *conn) writeDirect(buf []byte) int {
 	if c.raw == nil {
 		return 0
 	}
@@ -183,14 +181,11 @@ func (c *conn) writeNow(buf []byte) int {
 	return c.directN
 }
 
-// writable is the part of writeNow that has the file descriptor.
+// writable is the part of writeDirect that has the file descriptor.
 func (c *conn) writable(fd uintptr) {
 	for c.directN < len(c.direct) {
-		n, err := unix.Write(int(fd), c.direct[c.directN:])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n <= 0 {
+		n, err := writeNow(fd, c.direct[c.directN:])
+		if err != nil || n == 0 {
 			return // EAGAIN, or an error that the writer goroutine will meet again
 		}
 		c.directN += n

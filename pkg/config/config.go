@@ -28,7 +28,7 @@ type Config struct {
 	Mode         string       `key:"mode" default:"sidecar" oneof:"sidecar" later:"gateway" usage:"what this process is"`
 	Listen       []string     `key:"listen" default:"localhost:50052" usage:"where the app's calls are accepted: host:port, unix:///path"`
 	SocketMode   string       `key:"listen_socket_mode" default:"0660" form:"mode" usage:"who may connect to a unix socket of listen"`
-	Engine       string       `key:"engine" default:"grpc" oneof:"relay|grpc" usage:"the data plane"`
+	Engine       string       `key:"engine" default:"relay" oneof:"relay|grpc" usage:"the data plane"`
 	Service      string       `key:"service" auto:"FLY_APP_NAME" form:"service" usage:"the service that the app offers"`
 	InstanceID   string       `key:"instance_id" auto:"FLY_MACHINE_ID, else generated" form:"name" usage:"unique within the service"`
 	Region       string       `key:"region" auto:"FLY_REGION" form:"name" usage:"where this instance is"`

@@ -20,7 +20,7 @@ KEY                                VALUE                         FROM
 mode                               sidecar                       default
 listen                             localhost:50052               default
 listen_socket_mode                 0660                          default
-engine                             grpc                          default
+engine                             relay                         default
 service                            shop                          FLY_APP_NAME
 instance_id                        i                             FLYPROXY_INSTANCE_ID
 region                             fra                           FLY_REGION

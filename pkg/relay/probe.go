@@ -1,9 +1,12 @@
 package relay
 
 // A window that is smaller than what the path holds makes a stream wait for credit in each round trip. How much the path holds is
-// found as grpc-go does it (its bdpEstimator): a PING goes out while octets come in; what has come by the time of its answer is what
+// found much as grpc-go does it (its bdpEstimator): a PING goes out while octets come in; what has come by the time of its answer is what
 // fits into one round trip. If that is a good part of the window, the window is doubled. Credit goes out in halves of a window (of
 // a large one in pieces of a MiB), and the PING between two of them, so a sender that is held up by the window shows half of it, or all.
+//
+// An answer that was late says that the octets queued up on the way, as they do where the other side of the proxy is slower than the
+// sender; a larger window would only make that queue longer. So what has come counts for the shortest round trip that was seen.
 //
 // A PING is sent only after the other side has sent a good part of a window of DATA, so a server that counts PINGs between its own
 // DATA frames has nothing to count (gRFC A8).
@@ -17,6 +20,20 @@ var windowPing = [8]byte{'w', 'i', 'n', 'd', 'o', 'w'}
 type probe struct {
 	of   *half // nil when none is out
 	came int64 // what has come on that stream since
+	sent int64 // on the engine's clock
+	// least is the shortest round trip of all, in nanoseconds; 0 while there was none.
+	least int64
+}
+
+// roundTrip takes the end of the PING that is out, and gives what came on its stream for each of the path's own round trips.
+func (p *probe) roundTrip(now int64) (of *half, came int64) {
+	of, came = p.of, p.came
+	took := max(now-p.sent, 1)
+	if p.least == 0 || took < p.least {
+		p.least = took
+	}
+	*p = probe{least: p.least}
+	return of, int64(float64(came) * float64(p.least) / float64(took))
 }
 
 // measure counts n octets that came on h, and sends a PING when it is time to know whether its window is large enough.
@@ -28,7 +45,7 @@ func (c *conn) measure(h *half, n int, window int64) {
 	if h.unprobed += int64(n); h.unprobed < max(h.probeAfter, window/2) || c.probe.of != nil || window >= maxStreamWindow {
 		return
 	}
-	c.probe = probe{of: h}
+	c.probe.of, c.probe.came, c.probe.sent = h, 0, c.now
 	c.mu.Lock()
 	c.putPing(0, windowPing)
 	c.mu.Unlock()
@@ -37,11 +54,10 @@ func (c *conn) measure(h *half, n int, window int64) {
 
 // measured is the PING's answer.
 func (c *conn) measured() {
-	h, came := c.probe.of, c.probe.came
-	c.probe = probe{}
-	if h == nil {
+	if c.probe.of == nil {
 		return
 	}
+	h, came := c.probe.roundTrip(c.now)
 	h.unprobed = 0
 	c.mu.Lock()
 	defer c.mu.Unlock()

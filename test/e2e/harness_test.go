@@ -76,12 +76,14 @@ func need(t testing.TB, what string, ok bool) {
 }
 
 // freePort gives a port that was free a moment ago on every loopback address. It lies below those that the system gives to
-// outgoing connections, or one of these could take it before the program that it is meant for.
+// outgoing connections, or one of these could take it before the program that it is meant for. None is given twice: who was given it
+// first may not have bound it yet.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 500 {
 		port := 12000 + rand.IntN(20000)
-		free := true
+		_, given := givenPorts.LoadOrStore(port, true)
+		free := !given
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			lis, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 			if err != nil {
@@ -97,6 +99,9 @@ func freePort(t testing.TB) int {
 	t.Fatal("no free port")
 	return 0
 }
+
+// givenPorts are those that freePort has given.
+var givenPorts sync.Map
 
 // process is a program that runs beside the test.
 type process struct {

@@ -40,6 +40,7 @@ func (c *conn) isClient() bool { return c.link == nil }
 func (c *conn) greet() {
 	l := &c.e.cfg.Limits
 	c.mu.Lock()
+	c.introduced = true
 	c.putSettings(setting{settingMaxConcurrentStreams, l.StreamsPerConnection},
 		setting{settingInitialWindowSize, recvStreamWindow}, setting{settingMaxHeaderListSize, l.HeaderBytes})
 	c.putWindowUpdate(0, recvConnWindow-defaultWindow)
@@ -109,9 +110,15 @@ const (
 	idleLong   = "no calls for limits.client_idle_timeout"
 )
 
-// goodbye tells the client to go, and why. It may be called from anywhere and more than once.
+// goodbye tells the client to go, and why. It may be called from anywhere and more than once. A client that has not begun yet cannot
+// be told, since SETTINGS come first (RFC 9113 §3.4): it has a moment left to begin, and is told then.
 func (c *conn) goodbye(why string) {
 	c.mu.Lock()
+	if !c.introduced {
+		_ = c.nc.SetReadDeadline(time.Now().Add(goodbyeAfter)) // under mu, or it might come after greet, and cut calls
+		c.mu.Unlock()
+		return
+	}
 	if c.leaving || c.closed != nil {
 		c.mu.Unlock()
 		return
@@ -151,7 +158,9 @@ func (c *conn) lastWord() bool {
 	}
 	c.goingAway = true
 	c.putGoAway(c.lastOpened, codeNo, c.leavingWhy)
-	c.hangUp = len(c.streams) == 0
+	if len(c.streams) == 0 {
+		c.hangUpSoon()
+	}
 	return true
 }
 

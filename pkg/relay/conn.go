@@ -47,6 +47,7 @@ type conn struct {
 	owed       uint32 // connection credit not yet returned
 	touched    []*conn
 	answers    bool  // a PING was answered in the batch in hand
+	resized    bool  // SETTINGS came in it, so that windows may have opened
 	greeted    bool  // the other side's first SETTINGS has come
 	now        int64 // when the batch in hand was read, on the engine's clock
 	kept       int64 // replay bytes more, or fewer, since the batch began
@@ -64,6 +65,7 @@ type conn struct {
 	mu sync.Mutex
 	// The fields below are guarded by mu.
 	writing      bool // somebody writes: the flusher, or the writer goroutine
+	failed       bool // a write has failed; writing stays set
 	out          []byte
 	base         int64 // the place of out's first octet in all that was ever to be written
 	wrote        int64 // how much of that was written
@@ -73,13 +75,16 @@ type conn struct {
 	control      int // frames in out that are neither DATA nor HEADERS
 	enc          *hpack.Encoder
 	sendWindow   int64
+	widest       int64 // no stream's window is larger, relative to the initial one
 	settings     peerSettings
 	streams      map[uint32]*half
 	blocked      []*half // halves with pending bytes that wait for the connection's window, or for room in out
+	stale        int     // how many of them have ended
 	nextID       uint32  // upstream: the next stream id of ours
 	lastOpened   uint32  // downstream: the highest stream id that was taken on
 	resetsSent   recentResets
 	lastBusy     int64 // when the last stream ended, on the engine's clock
+	introduced   bool  // downstream: our SETTINGS were sent
 	leaving      bool  // downstream: the first GOAWAY was sent
 	leavingWhy   string
 	goingAway    bool // no new streams
@@ -100,6 +105,9 @@ type blockState struct {
 	flags  byte
 	buf    []byte
 	frames int
+	// selfish says that the stream was made to depend on itself, a stream error (RFC 7540 §5.3.1), once the block is decoded: the tables
+	// must not get out of step.
+	selfish bool
 }
 
 // credit says that n octets, up to the given place in all that was ever written, came from a stream of another connection, whose
@@ -234,6 +242,9 @@ func (c *conn) endBatch() {
 		c.e.replay.Add(c.kept)
 		c.kept = 0
 	}
+	if c.resized {
+		c.resumeAll()
+	}
 	if c.answers {
 		c.answered()
 	}
@@ -244,7 +255,11 @@ func (c *conn) endBatch() {
 func (c *conn) end(err error) error {
 	c.mu.Lock()
 	if ce, ok := err.(connError); ok {
-		c.putGoAway(c.lastStream, ce.code, ce.why)
+		last := c.lastStream
+		if c.goingAway {
+			last = c.lastOpened // the number of one GOAWAY is not above that of the one before (RFC 9113 §6.8)
+		}
+		c.putGoAway(last, ce.code, ce.why)
 	}
 	c.hangUp = true
 	c.mu.Unlock()
@@ -259,6 +274,15 @@ const (
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 256 << 10
 )
+
+// unreadTime is how long the other side of a connection that has no more calls may take to read what was still to be said.
+const unreadTime = 10 * time.Second
+
+// hangUpSoon has the connection closed once everything is written, or after unreadTime. The caller holds mu.
+func (c *conn) hangUpSoon() {
+	c.hangUp = true
+	_ = c.nc.SetWriteDeadline(time.Now().Add(unreadTime)) // it does not wait, and a write that does ends with it
+}
 
 // linger lets the last frames reach the other side before the connection is closed.
 func (c *conn) linger() {

@@ -19,9 +19,10 @@ func (c *conn) applySettings(f *frame) error {
 	c.mu.Lock()
 	err := c.applyAll(f.payload)
 	if err == nil {
-		// What the new windows let go comes behind the ACK: for some receivers they are in force only from there on.
+		// What the new windows let go comes behind the ACK, at the end of the batch: for some receivers they are in force only from
+		// there on.
 		c.putSettingsAck()
-		c.resumeAll()
+		c.resized = true
 	}
 	c.mu.Unlock()
 	if err != nil {
@@ -57,10 +58,9 @@ func (c *conn) applyAll(p []byte) error {
 			if v > maxWindow {
 				return connError{codeFlowControl, "SETTINGS_INITIAL_WINDOW_SIZE too large"}
 			}
-			if err := c.resizeWindows(int64(v) - c.settings.initialWindow); err != nil {
+			if err := c.resizeWindows(int64(v)); err != nil {
 				return err
 			}
-			c.settings.initialWindow = int64(v)
 		case settingMaxFrameSize:
 			if v < minMaxFrameSize || v > maxMaxFrameSize {
 				return connError{codeProtocol, "SETTINGS_MAX_FRAME_SIZE out of range"}
@@ -72,24 +72,33 @@ func (c *conn) applyAll(p []byte) error {
 	return nil
 }
 
-// resizeWindows changes all streams' send windows (RFC 9113 §6.9.2). The caller holds mu.
-func (c *conn) resizeWindows(by int64) error {
-	for _, h := range c.streams {
-		if h.window += by; h.window > maxWindow {
+// resizeWindows changes all streams' send windows (RFC 9113 §6.9.2), which are kept relative to the initial one. No stream needs to be
+// looked at, except where one may have grown too large. The caller holds mu.
+func (c *conn) resizeWindows(initial int64) error {
+	if c.widest+initial > maxWindow {
+		c.widest = 0 // what is noted may be that of a stream that has ended, or has been used since
+		for _, h := range c.streams {
+			c.widest = max(c.widest, h.window)
+		}
+		if c.widest+initial > maxWindow {
 			return connError{codeFlowControl, "a window grew too large by SETTINGS"}
 		}
 	}
+	c.settings.initialWindow = initial
 	return nil
 }
 
-// resumeAll lets all streams that wait go on. The caller holds mu.
+// resumeAll lets all streams that wait go on, once a batch, however many SETTINGS were in it.
 func (c *conn) resumeAll() {
-	if c.pendingBytes == 0 {
-		return
+	c.resized = false
+	c.mu.Lock()
+	if c.pendingBytes > 0 {
+		for _, h := range c.streams {
+			h.resume()
+		}
 	}
-	for _, h := range c.streams {
-		h.resume()
-	}
+	c.mu.Unlock()
+	c.touch(c)
 }
 
 func (c *conn) windowUpdate(f *frame) error {
@@ -121,10 +130,9 @@ func (c *conn) windowUpdate(f *frame) error {
 		return nil
 	case n == 0:
 		return streamError{f.stream, codeProtocol, "WINDOW_UPDATE of 0"}
-	case h.window+n > maxWindow:
+	case !h.widen(n):
 		return streamError{f.stream, codeFlowControl, "the stream's window grew too large"}
 	}
-	h.window += n
 	h.resume()
 	return nil
 }

@@ -20,7 +20,9 @@ type half struct {
 	// The fields below are guarded by conn.mu.
 
 	// Towards the other side.
-	window  int64 // what it lets us send on this stream; may be negative (RFC 9113 §6.9.2)
+	// window is what it lets us send on this stream, less the initial window that is in force (RFC 9113 §6.9.2): so a change of that
+	// costs the same however many streams there are. See sendWindow.
+	window  int64
 	pending queue // what waits for a window or for room; nothing is encoded ahead of its turn
 	// from is where pending came from; for its first free octets no credit is to be returned.
 	from     *half
@@ -41,8 +43,22 @@ type half struct {
 	gone       bool // out of conn.streams: nothing is sent or expected any more
 }
 
+// sendWindow is what the other side lets us send on this stream; it may be negative. The caller holds conn.mu, here and in all that
+// follows.
+func (h *half) sendWindow() int64 { return h.window + h.conn.settings.initialWindow }
+
+// widen takes a WINDOW_UPDATE for the stream; false means that the window would be too large.
+func (h *half) widen(n int64) bool {
+	if h.sendWindow()+n > maxWindow {
+		return false
+	}
+	h.window += n
+	h.conn.widest = max(h.conn.widest, h.window)
+	return true
+}
+
 // sendHeaders sends a header block. Behind bytes that wait, it waits too, so that blocks are encoded in the order in which they are
-// sent; that can only be trailers. The caller holds conn.mu, here and in all that follows.
+// sent; that can only be trailers.
 func (h *half) sendHeaders(fields []hpack.Field, end bool) {
 	if h.gone || h.sentEnd || h.end {
 		return
@@ -125,7 +141,7 @@ func (h *half) sendNow(p []byte, end bool, from *half, free int) []byte {
 	for {
 		n := 0
 		if len(p) > 0 {
-			if n = int(min(int64(len(p)), h.window, c.sendWindow, int64(c.settings.maxFrame))); n <= 0 || len(c.out) >= outHigh {
+			if n = int(min(int64(len(p)), h.sendWindow(), c.sendWindow, int64(c.settings.maxFrame))); n <= 0 || len(c.out) >= outHigh {
 				return p
 			}
 		} else if !end {
@@ -169,7 +185,7 @@ func (c *conn) owe(from *half, n int) {
 // enqueue has a half that waits looked at when the connection's window opens or its socket takes more. While it is the stream's own
 // window that is shut, its WINDOW_UPDATE does.
 func (h *half) enqueue() {
-	if !h.queued && h.window > 0 {
+	if !h.queued && h.sendWindow() > 0 {
 		h.queued = true
 		h.conn.blocked = append(h.conn.blocked, h)
 	}
@@ -183,16 +199,28 @@ func (c *conn) resumeBlocked() {
 	n := len(c.blocked)
 	for i := range n {
 		if c.sendWindow <= 0 || len(c.out) >= outHigh {
-			c.blocked = c.blocked[:copy(c.blocked, c.blocked[i:])]
+			c.blocked = slices.Delete(c.blocked, 0, i)
 			return
 		}
 		h := c.blocked[i]
 		h.queued = false
+		if h.gone {
+			c.stale--
+			continue
+		}
 		h.resume() // it may be appended to blocked again
 	}
-	left := copy(c.blocked, c.blocked[n:])
-	clear(c.blocked[left:])
-	c.blocked = c.blocked[:left]
+	c.blocked = slices.Delete(c.blocked, 0, n)
+}
+
+// unblock notes that a half which is queued has ended. It stays in blocked until its turn comes, or until such are the most of those
+// that are there: a window may stay shut for long.
+func (c *conn) unblock() {
+	if c.stale++; c.stale < 64 || 2*c.stale < len(c.blocked) {
+		return
+	}
+	c.stale = 0
+	c.blocked = slices.DeleteFunc(c.blocked, func(h *half) bool { return h.gone })
 }
 
 // resume sends what waited.
@@ -273,11 +301,14 @@ func (h *half) forget() {
 	h.gone = true
 	h.discard()
 	c := h.conn
+	if h.queued {
+		c.unblock()
+	}
 	delete(c.streams, h.id)
 	if len(c.streams) == 0 {
 		c.lastBusy = c.e.clock()
 		if c.goingAway && !c.hangUp && c.closed == nil {
-			c.hangUp = true
+			c.hangUpSoon()
 			c.e.flushLater(c) // who took the last stream away may have nothing to flush here
 		}
 	}

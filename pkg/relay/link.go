@@ -123,7 +123,7 @@ func (l *link) served() {
 	l.p.mu.Unlock()
 }
 
-// freed is called, with the connection's mu held, when a call has left it.
+// freed gives a place back: a call has left the connection, or does not need the place. The connection's mu may be held.
 func (l *link) freed() {
 	l.streams.Add(-1)
 	if l.p.waiters.Load() > 0 && l.p.e.enter() {
@@ -154,7 +154,7 @@ func (l *link) close() {
 	c.mu.Lock()
 	c.goingAway = true
 	if len(c.streams) == 0 {
-		c.hangUp = true
+		c.hangUpSoon()
 	}
 	c.mu.Unlock()
 	flush([]*conn{c})
@@ -237,7 +237,7 @@ func (l *link) ended(err error) {
 	}
 	c.mu.Lock()
 	c.closed = err
-	wrote := c.wrote
+	wrote := c.mayHaveWritten()
 	all := c.forgetAll()
 	c.account()
 	c.mu.Unlock()

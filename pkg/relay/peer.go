@@ -29,6 +29,8 @@ type peer struct {
 	links   []*link   // those that are open, also the silent and the leaving ones
 	waiting []*stream // the oldest call first
 	dialing bool
+	// swept says that the peer is no longer in the pool, since it had nothing: who still holds it takes the one there is now.
+	swept bool
 	// removed says that the registry no longer shows the peer. It stays in the pool for a while as its own gravestone: a call that
 	// was routed to it a moment before must not connect to it again.
 	removed bool
@@ -46,6 +48,7 @@ const (
 	taken   verdict = iota // it is on its way, or waits
 	refused                // no connection can be had
 	busy                   // there is no room now, and the call may look elsewhere
+	swept                  // the pool has forgotten this peer: another stands in its place, or will
 )
 
 // take gives the call to one of the peer's connections, or lets it wait for one. c is the connection on whose reader it runs, nil
@@ -63,6 +66,10 @@ func (pe *peer) take(s *stream, c *conn) verdict {
 		}
 	}
 	pe.mu.Lock()
+	if pe.swept {
+		pe.mu.Unlock()
+		return swept
+	}
 	dial, v := pe.decide(s.mayLeave(), now)
 	if v == taken {
 		pe.enqueue(s)
@@ -131,7 +138,7 @@ func (pe *peer) give(s *stream, l *link, c *conn) bool {
 		l.leave()
 		return false
 	case over:
-		l.streams.Add(-1)
+		l.freed() // a call that has seen the place taken may wait for it
 	case onItsWay:
 		flushFrom(c, l.c)
 	}

@@ -25,14 +25,31 @@ func (p *pool) peer(of *routing.Peer) *peer {
 }
 
 // take gives the call to one of the peer's connections, or lets it wait for one.
-func (p *pool) take(s *stream, of *routing.Peer, c *conn) verdict { return p.peer(of).take(s, c) }
+func (p *pool) take(s *stream, of *routing.Peer, c *conn) verdict {
+	for {
+		if v := p.peer(of).take(s, c); v != swept {
+			return v
+		}
+	}
+}
+
+// locked gives the peer with its mu held.
+func (p *pool) locked(of *routing.Peer) *peer {
+	for {
+		pe := p.peer(of)
+		pe.mu.Lock()
+		if !pe.swept {
+			return pe
+		}
+		pe.mu.Unlock()
+	}
+}
 
 // remove closes the connections to a peer that the registry no longer shows, once their calls have ended. Calls that wait for one go
 // elsewhere.
 func (p *pool) remove(of *routing.Peer) {
-	pe := p.peer(of)
+	pe := p.locked(of)
 	pe.used.Store(p.e.clock())
-	pe.mu.Lock()
 	pe.removed = true
 	waiting := pe.takeWaiting(len(pe.waiting))
 	pe.mu.Unlock()
@@ -76,7 +93,7 @@ func (p *pool) tend(now int64) {
 // warm opens a connection to a peer that the next calls are likely to go to, so that none of them waits for it.
 func (pe *peer) warm(now int64) {
 	pe.mu.Lock()
-	dial := len(pe.links) == 0 && !pe.dialing && !pe.removed && now >= pe.nextDial
+	dial := len(pe.links) == 0 && !pe.dialing && !pe.removed && !pe.swept && now >= pe.nextDial
 	pe.dialing = pe.dialing || dial
 	pe.mu.Unlock()
 	if dial {
@@ -95,13 +112,13 @@ func (p *pool) sweep(pe *peer, now int64, likely bool) {
 			idle = append(idle, l)
 		}
 	}
-	unused := len(pe.links) == 0 && !pe.dialing && len(pe.waiting) == 0 && !likely && pe.used.Load() < before
+	if len(pe.links) == 0 && !pe.dialing && len(pe.waiting) == 0 && !likely && pe.used.Load() < before {
+		pe.swept = true
+		p.peers.CompareAndDelete(pe.of, pe)
+	}
 	pe.mu.Unlock()
 	for _, l := range idle {
 		l.leave()
-	}
-	if unused {
-		p.peers.CompareAndDelete(pe.of, pe)
 	}
 }
 

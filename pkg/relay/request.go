@@ -32,7 +32,6 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 		c.e.hit(limitStreams)
 		return streamError{id, codeRefusedStream, "more streams than SETTINGS_MAX_CONCURRENT_STREAMS"}
 	}
-	s.down.window = c.settings.initialWindow
 	c.streams[id] = &s.down
 	c.lastOpened = id
 	c.mu.Unlock()

@@ -56,13 +56,7 @@ func (c *conn) responseHeaders(id uint32, end, tooLarge bool) error {
 	over := end && !s.over
 	s.over = s.over || end
 	pick, picked, code := s.pick, s.picked, s.status
-	s.mu.Unlock()
-	if first && picked {
-		c.link.served()
-		if pick.Peer.BackedOff() {
-			pick.Responding()
-		}
-	}
+	// Still under s.mu: who finds begun set may rely on the headers standing in front of what it sends.
 	dc := s.down.conn
 	dc.mu.Lock()
 	s.down.sendHeaders(c.fields, end)
@@ -70,7 +64,14 @@ func (c *conn) responseHeaders(id uint32, end, tooLarge bool) error {
 		s.down.resetAtEnd(codeNo)
 	}
 	dc.mu.Unlock()
+	s.mu.Unlock()
 	c.touch(dc)
+	if first && picked {
+		c.link.served()
+		if pick.Peer.BackedOff() {
+			pick.Responding()
+		}
+	}
 	if end {
 		c.answeredOn(h)
 	}

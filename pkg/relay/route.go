@@ -134,7 +134,7 @@ func (s *stream) begin(uc *conn) begun {
 	if up.s != nil {
 		up = new(half)
 	}
-	*up = half{s: s, conn: uc, id: uc.nextID, window: uc.settings.initialWindow, recvWindow: recvStreamWindow, recvMax: recvStreamWindow}
+	*up = half{s: s, conn: uc, id: uc.nextID, recvWindow: recvStreamWindow, recvMax: recvStreamWindow}
 	uc.nextID += 2
 	uc.streams[up.id] = up
 	s.up = up

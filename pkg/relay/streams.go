@@ -70,21 +70,19 @@ func (c *conn) headers(f *frame) error {
 	if !ok {
 		return connError{codeProtocol, "padding longer than its frame"}
 	}
+	c.block.selfish = false
 	if f.has(flagPriority) {
 		if len(p) < 5 {
 			return connError{codeFrameSize, "HEADERS too short for a priority"}
 		}
-		if binary.BigEndian.Uint32(p)&maxWindow == f.stream {
-			// The block must be decoded all the same, or the tables are out of step.
-			c.fields, _ = c.dec.Decode(c.fields[:0], p[5:])
-			return streamError{f.stream, codeProtocol, "a stream depends on itself"}
-		}
+		c.block.selfish = binary.BigEndian.Uint32(p)&maxWindow == f.stream
 		p = p[5:]
 	}
 	if f.has(flagEndHeaders) {
 		return c.decoded(f.stream, f.flags, p)
 	}
-	c.block = blockState{stream: f.stream, flags: f.flags, buf: append(c.block.buf[:0], p...), frames: 1}
+	c.block.stream, c.block.flags, c.block.frames = f.stream, f.flags, 1
+	c.block.buf = append(c.block.buf[:0], p...)
 	return nil
 }
 
@@ -114,6 +112,12 @@ func (c *conn) decoded(id uint32, flags byte, block []byte) error {
 	tooLarge := errors.Is(err, hpack.ErrTooLarge)
 	if err != nil && !tooLarge {
 		return connError{codeCompression, err.Error()}
+	}
+	if c.block.selfish {
+		if c.isClient() {
+			c.lastStream = max(c.lastStream, id) // it was used
+		}
+		return streamError{id, codeProtocol, "a stream depends on itself"}
 	}
 	end := flags&flagEndStream != 0
 	if c.link != nil {

@@ -71,6 +71,10 @@ func appendConn(list []*conn, done int, c *conn) []*conn {
 	return append(list, c)
 }
 
+// maxRounds is how often one who flushes a connection writes what others have added meanwhile. Then a writer goroutine goes on, so that
+// nobody's own connection waits for those of others.
+const maxRounds = 8
+
 // write writes as much as the socket takes now, unless somebody else is writing, and appends the credits of what was written.
 func (c *conn) write(got []credit) []credit {
 	c.mu.Lock()
@@ -83,11 +87,14 @@ func (c *conn) write(got []credit) []credit {
 		}
 		return got
 	}
-	for len(c.out) > 0 {
+	for round := 0; len(c.out) > 0; round++ {
 		c.writing = true
 		buf := c.takeOut()
 		c.mu.Unlock()
-		n := c.writeDirect(buf)
+		n := 0
+		if round < maxRounds {
+			n = c.writeDirect(buf)
+		}
 		c.mu.Lock()
 		got = c.written(n, got)
 		if n < len(buf) {
@@ -143,6 +150,15 @@ func (c *conn) written(n int, got []credit) []credit {
 	clear(c.credits[left:])
 	c.credits = c.credits[:left]
 	return got
+}
+
+// mayHaveWritten is the place up to which octets may have reached the other side: while somebody is within a write, all that it was
+// given. The caller holds mu.
+func (c *conn) mayHaveWritten() int64 {
+	if c.writing && !c.failed {
+		return c.base
+	}
+	return c.wrote
 }
 
 // endSending ends the sending side of a connection that was to be closed once everything was said. The other side reads what is
@@ -205,6 +221,7 @@ func (c *conn) writer(buf, rest []byte) {
 		got = c.written(n, got[:0])
 		if err != nil {
 			// The reader finds out and ends the streams. It stays ours to write, so nobody tries again.
+			c.failed = true
 			c.account()
 			c.mu.Unlock()
 			_ = c.nc.Close()

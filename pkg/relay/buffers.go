@@ -2,21 +2,33 @@ package relay
 
 import "sync"
 
-// Buffers are shared by all connections: one is held only while there is something in it, so what is idle costs none.
+// Buffers are shared by all connections: one is held only while there is something in it, so what is idle costs none. Their sizes are
+// such that a message of the usual kind, which is kept while its call is unanswered, takes little, and that what the limits count in
+// octets takes no more than a few times as much.
 const (
-	smallBuffer = 4 << 10
-	largeBuffer = 64 << 10
+	tinyBuffer   = 512
+	smallBuffer  = 4 << 10
+	mediumBuffer = 16 << 10
+	largeBuffer  = 64 << 10
+	bufferGrowth = 4 // from one size to the next, at least
 )
 
 var (
-	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
-	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+	tinyBuffers   = sync.Pool{New: func() any { return new([tinyBuffer]byte) }}
+	smallBuffers  = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	mediumBuffers = sync.Pool{New: func() any { return new([mediumBuffer]byte) }}
+	largeBuffers  = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 )
 
 // acquireBuffer gives an empty buffer for n octets, or for as many as the largest holds.
 func acquireBuffer(n int) []byte {
-	if n <= smallBuffer {
+	switch {
+	case n <= tinyBuffer:
+		return tinyBuffers.Get().(*[tinyBuffer]byte)[:0]
+	case n <= smallBuffer:
 		return smallBuffers.Get().(*[smallBuffer]byte)[:0]
+	case n <= mediumBuffer:
+		return mediumBuffers.Get().(*[mediumBuffer]byte)[:0]
 	}
 	return largeBuffers.Get().(*[largeBuffer]byte)[:0]
 }
@@ -24,8 +36,12 @@ func acquireBuffer(n int) []byte {
 // releaseBuffer takes one back; nobody may use it any more. Other slices it leaves to the garbage collector.
 func releaseBuffer(b []byte) {
 	switch cap(b) {
+	case tinyBuffer:
+		tinyBuffers.Put((*[tinyBuffer]byte)(b[:tinyBuffer]))
 	case smallBuffer:
 		smallBuffers.Put((*[smallBuffer]byte)(b[:smallBuffer]))
+	case mediumBuffer:
+		mediumBuffers.Put((*[mediumBuffer]byte)(b[:mediumBuffer]))
 	case largeBuffer:
 		largeBuffers.Put((*[largeBuffer]byte)(b[:largeBuffer]))
 	}
@@ -46,7 +62,7 @@ func (q *queue) push(p []byte) {
 		if last < 0 || len(q.chunks[last]) == cap(q.chunks[last]) {
 			want := len(p)
 			if last >= 0 {
-				want = largeBuffer // what has grown once is likely to grow on
+				want = max(want, bufferGrowth*cap(q.whole[last])) // what has grown once is likely to grow on
 			}
 			b := acquireBuffer(want)
 			q.chunks, q.whole = append(q.chunks, b), append(q.whole, b)

@@ -38,7 +38,7 @@ type flatBed struct {
 	version   int
 }
 
-func newFlatBed(t testing.TB) *flatBed {
+func newFlatBed(t testing.TB, limits ...relay.Limits) *flatBed {
 	t.Helper()
 	leak.Check(t, "flyproxy/pkg/relay.")
 	router, err := routing.New(routing.Config{Service: "app", Policy: routing.RoundRobin})
@@ -46,7 +46,11 @@ func newFlatBed(t testing.TB) *flatBed {
 		t.Fatal(err)
 	}
 	// Peers that are gone are forgotten after IdleTimeout.
-	engine, err := relay.New(relay.Config{Router: router, ConnectTimeout: flatPatience, IdleTimeout: time.Second})
+	cfg := relay.Config{Router: router, ConnectTimeout: flatPatience, IdleTimeout: time.Second}
+	if len(limits) > 0 {
+		cfg.Limits = limits[0]
+	}
+	engine, err := relay.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +109,16 @@ func flatSizeNow() flatSize {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return flatSize{goroutines: runtime.NumGoroutine(), live: m.HeapAlloc, inUse: m.HeapInuse}
+}
+
+// await waits until f holds.
+func (b *flatBed) await(what string, f func() bool) {
+	b.t.Helper()
+	for deadline := time.Now().Add(flatPatience); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("still not so: %s (Stats has %+v)", what, b.engine.Stats())
+		}
+	}
 }
 
 // settledSize is the size once nothing is in flight and the connections are only those of clients and two peers.

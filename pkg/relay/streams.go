@@ -184,6 +184,7 @@ func (c *conn) resetBySelf(err streamError) error {
 		h.reset(err.code)
 	} else {
 		c.putRST(err.stream, err.code)
+		c.resetsSent.add(err.stream)
 	}
 	c.mu.Unlock()
 	c.touch(c)

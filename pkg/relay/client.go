@@ -13,13 +13,18 @@ import (
 func (e *Engine) client(nc net.Conn) {
 	defer e.tasks.Done()
 	defer nc.Close()
-	defer e.clients.Add(-1)
-	c := newConn(e, nc)
-	if n := e.clients.Add(1); n > int64(e.cfg.Limits.Connections) {
+	most := int64(e.cfg.Limits.Connections)
+	if e.clients.Add(1) > most {
+		e.clients.Add(-1)
 		e.hit(limitConnections)
-		c.turnAway()
+		if e.turnedAway.Add(1) <= most { // beyond that there is no room even for a word
+			newConn(e, nc).turnAway()
+		}
+		e.turnedAway.Add(-1)
 		return
 	}
+	defer e.clients.Add(-1)
+	c := newConn(e, nc)
 	if !e.track(c) {
 		return
 	}

@@ -40,7 +40,8 @@ type Engine struct {
 	tasks  sync.WaitGroup
 
 	inFlight atomic.Int64
-	clients  atomic.Int64
+	// clients counts those that are served, turnedAway those that are being told why they are not.
+	clients, turnedAway atomic.Int64
 	// buffered is the DATA that waits for a window or for a socket, replay what is kept so that requests can be sent again.
 	buffered, replay atomic.Int64
 	relieving        atomic.Bool

@@ -2,10 +2,8 @@ package relay
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
 )
 
@@ -30,11 +28,7 @@ func (e *Engine) client(nc net.Conn) {
 	}
 	defer e.untrack(c)
 	_ = nc.SetReadDeadline(time.Now().Add(e.cfg.Limits.HandshakeTimeout))
-	err := c.serve()
-	if !c.greeted && errors.Is(err, os.ErrDeadlineExceeded) {
-		e.hit(limitHandshake)
-	}
-	e.clientGone(c, err)
+	e.clientGone(c, c.serve())
 	c.linger()
 }
 
@@ -54,6 +48,18 @@ func (c *conn) greet() {
 	if c.e.isDraining() {
 		c.goodbye(endingSoon)
 	}
+}
+
+// tooSlow is the end of a client that has not begun in time; begun says that its preface was whole, and so ours was sent.
+func (c *conn) tooSlow(begun bool) error {
+	c.e.hit(limitHandshake)
+	if !begun {
+		c.mu.Lock()
+		c.putSettings()
+		c.mu.Unlock()
+	}
+	return connError{codeSettingsTimeout, fmt.Sprintf("no HTTP/2 preface with SETTINGS came within limits.handshake_timeout (%s)",
+		c.e.cfg.Limits.HandshakeTimeout)}
 }
 
 // turnAway tells a client why it is not served.
@@ -109,11 +115,8 @@ var drainPing = [8]byte{'g', 'o', 'o', 'd', 'b', 'y', 'e'}
 // goodbyeAfter is how long a client may take for the PING's answer.
 const goodbyeAfter = time.Second
 
-// Why a client is told to go, as the GOAWAYs say.
-const (
-	endingSoon = "the sidecar is ending"
-	idleLong   = "no calls for limits.client_idle_timeout"
-)
+// endingSoon is why a client is told to go, as the GOAWAYs say.
+const endingSoon = "the sidecar is ending"
 
 // goodbye tells the client to go, and why. It may be called from anywhere and more than once. A client that has not begun yet cannot
 // be told, since SETTINGS come first (RFC 9113 §3.4): it has a moment left to begin, and is told then.
@@ -181,7 +184,7 @@ func (e *Engine) closeIdleClients(now int64) {
 		c.mu.Unlock()
 		if idle {
 			e.hit(limitClientIdle)
-			c.goodbye(idleLong)
+			c.goodbye(fmt.Sprintf("no calls for limits.client_idle_timeout (%s)", e.cfg.Limits.ClientIdleTimeout))
 		}
 	}
 }

@@ -62,7 +62,8 @@ type Limits struct {
 	// ControlFrames [max_queued_control_frames] bounds the frames other than DATA and HEADERS that wait for a connection's other
 	// side to read (default 10,000). Beyond it the connection ends with ENHANCE_YOUR_CALM.
 	ControlFrames int
-	// HandshakeTimeout [handshake_timeout] is how long a client may take for its preface and first SETTINGS (default 10 s).
+	// HandshakeTimeout [handshake_timeout] is how long a client may take for its preface and first SETTINGS (default 10 s). After that
+	// it is told GOAWAY and closed.
 	HandshakeTimeout time.Duration
 	// ClientIdleTimeout [client_idle_timeout] is how long a client connection may have no call before it is told GOAWAY (default
 	// 1 h).

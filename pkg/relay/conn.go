@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -189,6 +190,8 @@ func (c *conn) serve() error {
 				err = *why
 			} else if errors.Is(err, io.EOF) {
 				err = errGone
+			} else if !c.greeted && c.isClient() && errors.Is(err, os.ErrDeadlineExceeded) {
+				err = c.tooSlow(greeted)
 			}
 			return c.end(err)
 		}

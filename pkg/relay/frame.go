@@ -31,6 +31,7 @@ const (
 	codeNo                 errCode = 0x0
 	codeProtocol           errCode = 0x1
 	codeFlowControl        errCode = 0x3
+	codeSettingsTimeout    errCode = 0x4
 	codeStreamClosed       errCode = 0x5
 	codeFrameSize          errCode = 0x6
 	codeRefusedStream      errCode = 0x7

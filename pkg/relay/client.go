@@ -11,11 +11,10 @@ import (
 func (e *Engine) client(nc net.Conn) {
 	defer e.tasks.Done()
 	defer nc.Close()
-	most := int64(e.cfg.Limits.Connections)
-	if e.clients.Add(1) > most {
+	if e.clients.Add(1) > int64(e.cfg.Limits.Connections) {
 		e.clients.Add(-1)
 		e.hit(limitConnections)
-		if e.turnedAway.Add(1) <= most { // beyond that there is no room even for a word
+		if e.turnedAway.Add(1) <= maxTurnedAway {
 			newConn(e, nc).turnAway()
 		}
 		e.turnedAway.Add(-1)
@@ -61,6 +60,9 @@ func (c *conn) tooSlow(begun bool) error {
 	return connError{codeSettingsTimeout, fmt.Sprintf("no HTTP/2 preface with SETTINGS came within limits.handshake_timeout (%s)",
 		c.e.cfg.Limits.HandshakeTimeout)}
 }
+
+// maxTurnedAway is how many clients are told at a time that there is no room for them. Others are closed without a word.
+const maxTurnedAway = 256
 
 // turnAway tells a client why it is not served.
 func (c *conn) turnAway() {

@@ -41,7 +41,8 @@ type Config struct {
 // in brackets.
 type Limits struct {
 	// HeaderBytes [max_header_bytes] bounds a field list as RFC 9113 §6.5.2 counts it (default 256 KiB). A call beyond it ends with
-	// RESOURCE_EXHAUSTED, a response beyond it with INTERNAL.
+	// RESOURCE_EXHAUSTED, a response beyond it with INTERNAL. A block that is far beyond it, or in far too many frames, ends its
+	// connection with ENHANCE_YOUR_CALM.
 	HeaderBytes uint32
 	// StreamsPerConnection [max_concurrent_streams] bounds the open calls of one client connection (default 16,384). Clients are
 	// told; a stream beyond it is reset with REFUSED_STREAM, which says that it was not processed.

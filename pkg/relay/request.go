@@ -11,7 +11,7 @@ import (
 // requestHeaders handles a header block from a client: a new call, or trailers of one.
 func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 	if id <= c.lastStream {
-		return c.requestTrailers(id, end)
+		return c.requestTrailers(id, end, tooLarge)
 	}
 	c.lastStream = id
 	s := &stream{e: c.e, started: c.now, contentLength: -1}
@@ -63,14 +63,15 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 // reject ends a call for which a limit leaves no room.
 func (s *stream) reject(c *conn, l limit, value int64, what string) {
 	c.e.hit(l)
-	if _, mine := s.claim(); mine {
+	if up, mine := s.claim(); mine {
 		s.fail(c, statusResourceExhausted, exceeded(l, value, what))
+		s.abandon(c, up, codeCancel)
 		s.finish(c, outcomeOfOurs, statusResourceExhausted)
 	}
 }
 
 // requestTrailers handles a second block of a call.
-func (c *conn) requestTrailers(id uint32, end bool) error {
+func (c *conn) requestTrailers(id uint32, end, tooLarge bool) error {
 	c.mu.Lock()
 	h := c.streams[id]
 	over, ours := h != nil && h.recvEnd, c.resetsSent.has(id)
@@ -84,6 +85,12 @@ func (c *conn) requestTrailers(id uint32, end bool) error {
 		return streamError{id, codeStreamClosed, "HEADERS after END_STREAM"}
 	case !end:
 		return streamError{id, codeProtocol, "trailers without END_STREAM"}
+	case tooLarge:
+		c.mu.Lock()
+		h.received()
+		c.mu.Unlock()
+		h.s.reject(c, limitHeaderBytes, int64(c.e.cfg.Limits.HeaderBytes), "the call's trailers are too large")
+		return nil
 	}
 	for i := range c.fields {
 		if strings.HasPrefix(c.fields[i].Name, ":") {

@@ -95,7 +95,8 @@ func (c *conn) continuation(f *frame) error {
 	// HPACK makes blocks smaller, hardly ever larger, so a block over the limit is over it decoded too. It must be decoded all the
 	// same, or the tables are out of step; one that is far over ends the connection.
 	if c.block.frames > maxBlockFrames+int(c.e.cfg.Limits.HeaderBytes)>>13 || len(c.block.buf) > 8*int(c.e.cfg.Limits.HeaderBytes) {
-		return connError{codeEnhanceYourCalm, "header block too long"}
+		c.e.hit(limitHeaderBytes)
+		return connError{codeEnhanceYourCalm, exceeded(limitHeaderBytes, int64(c.e.cfg.Limits.HeaderBytes), "a header block does not end")}
 	}
 	if !f.has(flagEndHeaders) {
 		return nil

@@ -60,8 +60,9 @@ type Limits struct {
 	// ResetsPerSecond [max_resets_per_second] bounds the streams of one client connection that are reset, by it or for what it did
 	// wrong, as a rate with a burst of twice that (default 10,000). Beyond it the connection ends with ENHANCE_YOUR_CALM.
 	ResetsPerSecond int
-	// ControlFrames [max_queued_control_frames] bounds the frames other than DATA and HEADERS that wait for a connection's other
-	// side to read (default 10,000). Beyond it the connection ends with ENHANCE_YOUR_CALM.
+	// ControlFrames [max_queued_control_frames] bounds the answers to what a connection's other side has sent (PING, SETTINGS, WINDOW_UPDATE
+	// and resets of what was wrong) that wait for it to read (default 10,000). Beyond it the connection is closed: a GOAWAY would not be
+	// read either. Calls that a peer has then end with UNAVAILABLE.
 	ControlFrames int
 	// HandshakeTimeout [handshake_timeout] is how long a client may take for its preface and first SETTINGS (default 10 s). After that
 	// it is told GOAWAY and closed.

@@ -73,7 +73,7 @@ type conn struct {
 	accounted    int64 // how much of the engine's buffered is ours
 	pendingBytes int   // the sum of what waits on the halves
 	credits      []credit
-	control      int // frames in out that are neither DATA nor HEADERS
+	control      int // frames in out that count as control frames: see put.go
 	enc          *hpack.Encoder
 	sendWindow   int64
 	widest       int64 // no stream's window is larger, relative to the initial one

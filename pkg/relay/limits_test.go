@@ -183,3 +183,13 @@ func toldToGo(t *testing.T, c *enginetest.RawConn, code http2.ErrCode, key, valu
 		}
 	}
 }
+
+// streams is how many calls a peer has.
+func (b *limitBed) streams(peer string) int {
+	for _, p := range b.Engine.Stats().Peers {
+		if p.Key.ID == peer {
+			return p.Streams
+		}
+	}
+	return 0
+}

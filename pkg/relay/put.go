@@ -1,7 +1,8 @@
 package relay
 
-// The frames of our own are put into out by what follows; its caller holds mu. All but HEADERS and DATA count as control frames,
-// which are bounded: see flooded.
+// The frames of our own are put into out by what follows; its caller holds mu. Those that the other side can make us send without end
+// count as control frames, which are bounded: see flooded. An RST_STREAM counts where it is the other side's fault; those that end calls
+// are no more than calls.
 
 // room sees to it that there is a buffer for n octets more. Beyond the size of the shared ones, append does.
 func (c *conn) room(n int) {
@@ -13,7 +14,6 @@ func (c *conn) room(n int) {
 func (c *conn) putRST(stream uint32, code errCode) {
 	c.room(frameHeaderLen + 4)
 	c.out = appendUint32(appendFrameHeader(c.out, 4, frameRSTStream, 0, stream), uint32(code))
-	c.control++
 }
 
 func (c *conn) putWindowUpdate(stream, n uint32) {

@@ -158,6 +158,7 @@ func (c *conn) closedStream(id uint32) error {
 	ours := c.resetsSent.has(id)
 	if !ours {
 		c.putRST(id, codeStreamClosed)
+		c.control++
 	}
 	c.mu.Unlock()
 	if ours {
@@ -187,6 +188,7 @@ func (c *conn) resetBySelf(err streamError) error {
 		c.putRST(err.stream, err.code)
 		c.resetsSent.add(err.stream)
 	}
+	c.control++
 	c.mu.Unlock()
 	c.touch(c)
 	if h != nil {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -82,8 +83,8 @@ func (c *conn) write(got []credit) []credit {
 		c.account()
 		flooded := c.flooded()
 		c.mu.Unlock()
-		if flooded {
-			_ = c.nc.Close() // a GOAWAY would wait behind what is not read
+		if flooded { // a GOAWAY would wait behind what is not read
+			c.sever(errors.New(exceeded(limitControlFrames, int64(c.e.cfg.Limits.ControlFrames), "too many answers are not read")))
 		}
 		return got
 	}

@@ -51,8 +51,9 @@ type Limits struct {
 	Calls int
 	// Connections [max_connections] bounds the client connections (default 1,024). One beyond it is told GOAWAY and closed.
 	Connections int
-	// BufferedBytes [max_buffered_bytes] bounds the DATA that is held because the other side does not take it (default 32 MiB). At
-	// the bound the call that holds the most ends with RESOURCE_EXHAUSTED.
+	// BufferedBytes [max_buffered_bytes] bounds what is held because the other side does not take it (default 32 MiB). At the bound the
+	// call that holds the most ends with RESOURCE_EXHAUSTED. Where it is no call but a connection whose other side does not read, that
+	// is closed; calls that a peer has then end with UNAVAILABLE.
 	BufferedBytes int64
 	// ReplayBytes [max_replay_bytes] bounds what is kept of requests so that they can be sent, or sent again (default 8 MiB). A call
 	// for which there is no room is not replayed; one that still waits for a connection ends with RESOURCE_EXHAUSTED.

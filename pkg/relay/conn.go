@@ -70,6 +70,7 @@ type conn struct {
 	out          []byte
 	base         int64 // the place of out's first octet in all that was ever to be written
 	wrote        int64 // how much of that was written
+	tookAt       int64 // when the writer goroutine began, or the socket last took what it had, on the engine's clock; 0: there is none
 	accounted    int64 // how much of the engine's buffered is ours
 	pendingBytes int   // the sum of what waits on the halves
 	credits      []credit

@@ -266,6 +266,9 @@ func (e *Engine) janitor() {
 			now := e.clock()
 			e.pool.tend(now)
 			e.closeIdleClients(now)
+			if e.buffered.Load() > e.cfg.Limits.BufferedBytes {
+				e.relieve()
+			}
 		}
 	}
 }

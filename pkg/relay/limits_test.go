@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 type limitBed struct {
 	*enginetest.Sidecar
 	t      *testing.T
+	peers  []registry.Instance
 	second *grpc.ClientConn
 	held   grpc.ClientStream
 }
@@ -31,7 +33,7 @@ func newLimitBed(t *testing.T, cfg relay.Config, script func(*enginetest.RawConn
 	if script != nil {
 		peers = append(peers, enginetest.Instance("raw", enginetest.StartRawPeer(t, settings, script).Address))
 	}
-	b := &limitBed{t: t, Sidecar: with(cfg).Start(t, enginetest.Setup{})}
+	b := &limitBed{t: t, Sidecar: with(cfg).Start(t, enginetest.Setup{}), peers: peers}
 	b.Set(peers...)
 	b.second = enginetest.Dial(t, b.Address)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -39,6 +41,24 @@ func newLimitBed(t *testing.T, cfg relay.Config, script func(*enginetest.RawConn
 	b.held = enginetest.Open(t, at(ctx, "echo"), b.second)
 	b.stands()
 	return b
+}
+
+// add puts one more peer in force.
+func (b *limitBed) add(id, address string) {
+	b.peers = append(b.peers, enginetest.Instance(id, address))
+	b.Set(b.peers...)
+}
+
+// unread gives a client that calls a peer and reads nothing of what comes, beyond what the kernel takes for it.
+func (b *limitBed) unread(peer string) *idleClient {
+	b.t.Helper()
+	raw, err := dialFlat("tcp", b.Address)
+	enginetest.Must(b.t, err)
+	b.t.Cleanup(func() { raw.nc.Close() })
+	enginetest.Must(b.t, raw.nc.(*net.TCPConn).SetReadBuffer(4<<10))
+	raw.blocks = flatEncode(flatFields(":method", "POST", ":scheme", "http", ":path", enginetest.Method, ":authority", "x",
+		"content-type", "application/grpc", "te", "trailers", "fly-force-instance-id", peer))[0]
+	return &idleClient{flatClient: raw}
 }
 
 // at pins a call to a peer.

@@ -99,6 +99,7 @@ func (c *conn) write(got []credit) []credit {
 		c.mu.Lock()
 		got = c.written(n, got)
 		if n < len(buf) {
+			c.tookAt = c.e.clock()
 			c.account()
 			c.mu.Unlock()
 			if c.e.enter() {
@@ -219,6 +220,7 @@ func (c *conn) writer(buf, rest []byte) {
 			err = io.ErrShortWrite
 		}
 		c.mu.Lock()
+		c.tookAt = c.e.clock()
 		got = c.written(n, got[:0])
 		if err != nil {
 			// The reader finds out and ends the streams. It stays ours to write, so nobody tries again.
@@ -233,7 +235,7 @@ func (c *conn) writer(buf, rest []byte) {
 		done := len(c.out) == 0
 		over := done && c.hangUp
 		if done {
-			c.writing = false
+			c.writing, c.tookAt = false, 0
 		} else {
 			buf = c.takeOut()
 			rest = buf

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ func TestBufferedBytesOfResponses(t *testing.T) {
 
 // A peer opens no window for its requests.
 func TestBufferedBytesOfRequests(t *testing.T) {
-	proceed, reset := make(chan struct{}), make(chan uint32, 1)
+	word, reset := make(chan struct{}), make(chan uint32, 1)
 	b := newLimitBed(t, littleBuffered, func(c *enginetest.RawConn) {
 		for {
 			switch f := c.Frame().(type) {
@@ -56,7 +57,7 @@ func TestBufferedBytesOfRequests(t *testing.T) {
 				return
 			case *http2.RSTStreamFrame:
 				enginetest.Offer(reset, f.StreamID)
-				<-proceed
+				<-word
 				_ = c.Framer.WriteSettings(openWindows)
 				_ = c.Framer.WriteWindowUpdate(0, 1<<20)
 			case *http2.DataFrame:
@@ -66,13 +67,15 @@ func TestBufferedBytesOfRequests(t *testing.T) {
 			}
 		}
 	}, shutWindows)
+	proceed := sync.OnceFunc(func() { close(word) })
+	t.Cleanup(proceed)
 	c := enginetest.DialRaw(t, b.Address)
 	b.overflows(c, func(stream uint32, n int) {
 		request(c, stream, false, "raw")
 		pour(c, stream, n, true)
 	}, func() {
 		enginetest.Receive(t, reset) // the peer is told that the call is over
-		close(proceed)
+		proceed()
 	})
 }
 

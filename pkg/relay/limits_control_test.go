@@ -88,17 +88,17 @@ func TestControlFramesOfAPeer(t *testing.T) {
 // the others' calls on it, go on when it reads again.
 func TestCancelsAreNoFlood(t *testing.T) {
 	const cancels = 300
-	resume := make(chan struct{})
+	word := make(chan struct{})
 	b := newLimitBed(t, fewControlFrames, func(c *enginetest.RawConn) {
 		_ = c.Framer.WriteWindowUpdate(0, 1<<30)
 		h := c.Next()
-		<-resume
+		<-word
 		if h != nil {
 			c.Answer(h.StreamID, "x")
 			c.Drain()
 		}
 	}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
-	proceed := sync.OnceFunc(func() { close(resume) })
+	proceed := sync.OnceFunc(func() { close(word) })
 	t.Cleanup(proceed)
 	waits, cancelling := enginetest.DialRaw(t, b.Address), enginetest.DialRaw(t, b.Address)
 	request(waits, 1, false, "raw")

@@ -55,8 +55,9 @@ type Limits struct {
 	// call that holds the most ends with RESOURCE_EXHAUSTED. Where it is no call but a connection whose other side does not read, that
 	// is closed; calls that a peer has then end with UNAVAILABLE.
 	BufferedBytes int64
-	// ReplayBytes [max_replay_bytes] bounds what is kept of requests so that they can be sent, or sent again (default 8 MiB). A call
-	// for which there is no room is not replayed; one that still waits for a connection ends with RESOURCE_EXHAUSTED.
+	// ReplayBytes [max_replay_bytes] bounds what is kept of requests so that they can be sent, or sent again: DATA, and headers of more
+	// than 4 KiB (default 8 MiB). A call for which there is no room is not replayed; one that still waits for a connection ends with
+	// RESOURCE_EXHAUSTED.
 	ReplayBytes int64
 	// ResetsPerSecond [max_resets_per_second] bounds the streams of one client connection that are reset, by it or for what it did
 	// wrong, as a rate with a burst of twice that (default 10,000). Beyond it the connection ends with ENHANCE_YOUR_CALM.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"sync"
+	"unsafe"
 
 	"github.com/flyproxy/flyproxy/pkg/relay/hpack"
 )
@@ -14,7 +15,9 @@ const replayLimit = largeBuffer
 // long as it stays within bounds. It is guarded by stream.mu.
 type replay struct {
 	fields []hpack.Field
-	data   []byte
+	// large is what fields take, where that is more than usual and so was counted.
+	large int
+	data  []byte
 	// free is how much of data the client has credit for already: what is kept needs no room elsewhere, so it is returned at once.
 	free int
 	end  bool // the client has ended its side
@@ -50,6 +53,42 @@ func (r *replay) keep(e *Engine, c *conn, p []byte, end, must bool) (credit int,
 	return credit, true
 }
 
+// usualFields is how much the fields of a call may take without being counted: more than those of most do. The bound on the number of
+// calls bounds the sum.
+const usualFields = 4 << 10
+
+// fieldOverhead is what a field takes besides its strings.
+const fieldOverhead = int(unsafe.Sizeof(hpack.Field{}))
+
+// keepFields counts large fields, if there is room for them.
+func (r *replay) keepFields(e *Engine, c *conn, size int) bool {
+	if size <= usualFields {
+		return true
+	}
+	if e.replay.Load()+c.kept+int64(size) > e.cfg.Limits.ReplayBytes {
+		e.hit(limitReplay)
+		return false
+	}
+	r.large = size
+	c.kept += int64(size)
+	return true
+}
+
+// forgetFields has large fields for which there is no room forgotten, once they were sent. A call that still waits ends. It runs on the
+// reader of c.
+func (s *stream) forgetFields(c *conn) {
+	s.mu.Lock()
+	waits := s.up == nil && !s.over
+	if s.up != nil && s.request.fields != nil {
+		s.request.lost = true
+		s.request.drop(s.e, c)
+	}
+	s.mu.Unlock()
+	if waits {
+		s.overflow(c)
+	}
+}
+
 // sent is called when all that is kept was sent: what was only kept because the call waited goes.
 func (r *replay) sent(e *Engine) {
 	if len(r.data) > replayLimit {
@@ -62,8 +101,9 @@ func (r *replay) sent(e *Engine) {
 func (r *replay) drop(e *Engine, c *conn) {
 	r.dropData(e, c)
 	if r.fields != nil {
+		uncount(e, c, r.large)
 		releaseFields(r.fields)
-		r.fields = nil
+		r.fields, r.large = nil, 0
 	}
 }
 
@@ -71,13 +111,20 @@ func (r *replay) dropData(e *Engine, c *conn) {
 	if r.data == nil {
 		return
 	}
-	if c != nil {
-		c.kept -= int64(len(r.data))
-	} else {
-		e.replay.Add(-int64(len(r.data)))
-	}
+	uncount(e, c, len(r.data))
 	releaseBuffer(r.data)
 	r.data, r.free = nil, 0
+}
+
+// uncount takes n octets off what is kept.
+func uncount(e *Engine, c *conn, n int) {
+	switch {
+	case n == 0:
+	case c != nil:
+		c.kept -= int64(n)
+	default:
+		e.replay.Add(-int64(n))
+	}
 }
 
 // fieldCount is how many fields the shared slices have room for: more than most requests have.

@@ -36,8 +36,9 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 	c.lastOpened = id
 	c.mu.Unlock()
 	s.request.end = end
+	size := 0
 	if !tooLarge {
-		s.takeRequest(c.fields)
+		size = s.takeRequest(c.fields)
 		if c.e.isOwn(s.call.Method) {
 			s.own = true
 			s.takeOwn(c)
@@ -52,10 +53,14 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 	case c.e.inFlight.Load() > int64(l.Calls):
 		s.reject(c, limitCalls, int64(l.Calls), "too many calls are open")
 	default:
+		kept := s.request.keepFields(c.e, c, size)
 		if s.deadline != 0 {
 			c.addDeadline(s)
 		}
 		s.route(c)
+		if !kept {
+			s.forgetFields(c)
+		}
 	}
 	return nil
 }
@@ -164,8 +169,8 @@ func (s *stream) checkRequest(fields []hpack.Field) string {
 	return ""
 }
 
-// takeRequest keeps the request's fields, with the headers that steer taken out.
-func (s *stream) takeRequest(fields []hpack.Field) {
+// takeRequest keeps the request's fields, with the headers that steer taken out, and gives how much memory they take.
+func (s *stream) takeRequest(fields []hpack.Field) (size int) {
 	kept := acquireFields(len(fields))
 	for i := range fields {
 		f := fields[i]
@@ -189,12 +194,14 @@ func (s *stream) takeRequest(fields []hpack.Field) {
 				f.How = plainUnlessNever(f.How)
 			}
 		}
+		size += fieldOverhead + len(f.Name) + len(f.Value)
 		kept = append(kept, f)
 	}
 	s.request.fields = kept
 	if p := s.e.retry; p.covers(s.call.Method) {
 		p.budget.call(s.started)
 	}
+	return size
 }
 
 func plainUnlessNever(h hpack.How) hpack.How {

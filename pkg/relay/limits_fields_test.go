@@ -17,7 +17,7 @@ var manyFields = slices.Repeat([]string{"a", "b"}, 5000)
 // A call's headers are kept too, so that they can be sent again, and they may be large. Those for which there is no room are forgotten
 // once they are sent.
 func TestReplayBytesOfHeaders(t *testing.T) {
-	const calls, most = 200, 1 << 20
+	const calls, most = 100, 1 << 20
 	word := make(chan struct{})
 	b := newLimitBed(t, relay.Config{Limits: relay.Limits{ReplayBytes: most}}, func(c *enginetest.RawConn) {
 		var streams []uint32
@@ -35,9 +35,10 @@ func TestReplayBytesOfHeaders(t *testing.T) {
 	release := sync.OnceFunc(func() { close(word) })
 	t.Cleanup(release)
 	c := enginetest.DialRaw(t, b.Address)
-	b.echoes(c, 1)
+	request(c, 1, true, "raw")
+	enginetest.Eventually(t, "there is a connection to the peer", func() bool { return b.streams("raw") == 1 })
 	before := flatSizeNow()
-	for i := range uint32(calls) {
+	for i := range uint32(calls) - 1 {
 		request(c, 2*i+3, true, "raw", manyFields...)
 	}
 	enginetest.Eventually(t, "the peer has all calls", func() bool { return b.streams("raw") == calls })

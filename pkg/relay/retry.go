@@ -107,6 +107,7 @@ func (s *stream) repeat(c *conn, h *half, o routing.Outcome, pause time.Duration
 	flushFrom(c, h.conn)
 	s.unpick(o)
 	s.call.Avoid(peer)
+	s.avoids = true
 	s.e.retries[reasonPolicy].Add(1)
 	time.AfterFunc(pause, s.repeatNow)
 }

@@ -53,18 +53,19 @@ func (s *stream) mayLeave() bool { return s.call.ForceInstance == "" && !s.queue
 // maxReturns is how often a call comes back to peers that have not processed it, when there are no others.
 const maxReturns = 3
 
-// lookAgain begins the search anew when nobody else is left: where none had room the call waits from now on, and a peer that went
-// away or was full may take the call on a new connection, a few times.
+// lookAgain begins the search anew when nobody else is left: where none had room the call waits from now on, a peer that went away or
+// was full may take the call on a new connection, a few times, and one that a retry was to avoid gets it once more.
 func (s *stream) lookAgain() bool {
 	switch {
 	case s.busy > 0:
 		s.busy, s.queues = 0, true
 	case s.unprocessedBy && s.returns < maxReturns:
 		s.returns++
+	case s.avoids:
 	default:
 		return false
 	}
-	s.unprocessedBy = false
+	s.unprocessedBy, s.avoids = false, false
 	s.call.Forget()
 	return true
 }

@@ -24,10 +24,10 @@ type stream struct {
 	// The fields below belong to whoever routes the call: one goroutine at a time, since a call is either being routed, or waits in
 	// one queue, or is with one peer.
 	call routing.Call
-	// unprocessedBy says that a peer was sent the call and has not processed it, busy how many peers had no room, and queues that it
-	// now waits where there is none.
-	unprocessedBy, queues bool
-	busy, returns         int
+	// unprocessedBy says that a peer was sent the call and has not processed it, avoids that it is repeated and looks for another peer
+	// than those that had it, busy how many peers had no room, and queues that it now waits where there is none.
+	unprocessedBy, avoids, queues bool
+	busy, returns                 int
 
 	// done is set when the call has ended.
 	done atomic.Bool

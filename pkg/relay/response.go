@@ -90,6 +90,9 @@ type response struct {
 	pushback  string
 }
 
+// noPushback stands for a pushback that is empty, or that there are several of: like any that can't be read, it forbids a retry.
+const noPushback = "none"
+
 // readResponse reads a block, and says what is malformed in it (RFC 9113 §8.1.1, §8.3.2).
 func readResponse(fields []hpack.Field, trailers bool) (r response, why string) {
 	status, regular := "", false
@@ -113,7 +116,11 @@ func readResponse(fields []hpack.Field, trailers bool) (r response, why string) 
 		case "content-type":
 			r.grpc = strings.HasPrefix(f.Value, "application/grpc")
 		case "grpc-retry-pushback-ms":
-			r.pushback = f.Value
+			if r.pushback != "" || f.Value == "" {
+				r.pushback = noPushback
+			} else {
+				r.pushback = f.Value
+			}
 		}
 	}
 	if !trailers && status == "" {

@@ -123,8 +123,8 @@ func (s *stream) repeatNow() {
 // budget bounds retries to a share of the calls of the last ten seconds, so that they cannot make an overload worse. Ten retries
 // are always there, so that a client with few calls has some.
 type budget struct {
-	ratio   float64
-	seconds [budgetWindow]budgetSecond
+	ratio          float64
+	calls, retries [budgetWindow]tally
 }
 
 const (
@@ -132,38 +132,52 @@ const (
 	budgetFloor  = 10
 )
 
-type budgetSecond struct {
-	second         atomic.Int64
-	calls, retries atomic.Int64
-}
-
-// at gives the slot of a moment, emptied if it held an older second.
-func (b *budget) at(now int64) *budgetSecond {
-	second := now/1e9 + 1
-	slot := &b.seconds[second%budgetWindow]
-	if old := slot.second.Load(); old != second && slot.second.CompareAndSwap(old, second) {
-		slot.calls.Store(0)
-		slot.retries.Store(0)
-	}
-	return slot
-}
-
 // call counts a call.
-func (b *budget) call(now int64) { b.at(now).calls.Add(1) }
+func (b *budget) call(now int64) { at(&b.calls, now).add(secondOf(now), 1) }
 
-// take takes one retry; false means that there is none left.
+// take takes one retry; false means that there is none left. It is counted before it is judged, and given back if it is one too many:
+// of several at once, in whichever seconds, each sees the others, so that together they never take more than there is.
 func (b *budget) take(now int64) bool {
-	slot := b.at(now)
-	var calls, retries int64
-	for i := range b.seconds {
-		if s := &b.seconds[i]; s.second.Load() > now/1e9+1-budgetWindow {
-			calls += s.calls.Load()
-			retries += s.retries.Load()
+	mine, second := at(&b.retries, now), secondOf(now)
+	mine.add(second, 1)
+	if sum(&b.retries, second) <= max(b.ratio*sum(&b.calls, second), budgetFloor) {
+		return true
+	}
+	mine.add(second, -1)
+	return false
+}
+
+// tally counts what happens in one second; the upper half says in which. So whoever is the first to count in a new second begins it
+// anew in one step, and nothing is lost of what others count meanwhile.
+type tally struct{ atomic.Int64 }
+
+// secondOf numbers seconds from 1 on: a tally of 0 is of none.
+func secondOf(now int64) int64 { return now/1e9 + 1 }
+
+func at(all *[budgetWindow]tally, now int64) *tally { return &all[secondOf(now)%budgetWindow] }
+
+func (t *tally) add(second, n int64) {
+	for {
+		old := t.Load()
+		switch {
+		case old>>32 == second:
+			t.Add(n)
+			return
+		case old>>32 > second:
+			return // it comes ten seconds late
+		case t.CompareAndSwap(old, second<<32|max(n, 0)):
+			return
 		}
 	}
-	if float64(retries) >= max(b.ratio*float64(calls), budgetFloor) {
-		return false
+}
+
+// sum is what was counted in the ten seconds up to this one.
+func sum(all *[budgetWindow]tally, second int64) float64 {
+	var n int64
+	for i := range all {
+		if v := all[i].Load(); v>>32 > second-budgetWindow {
+			n += v & (1<<32 - 1)
+		}
 	}
-	slot.retries.Add(1)
-	return true
+	return float64(n)
 }

@@ -38,7 +38,7 @@ func (c *conn) responseHeaders(id uint32, end, tooLarge bool) error {
 		return streamError{id, codeProtocol, why}
 	}
 	if end && !begun && r.status == statusUnavailable {
-		if pause, ok := s.mayRepeat(r.pushback); ok {
+		if pause, ok := s.takeBackByPolicy(r.pushback); ok {
 			s.mu.Unlock()
 			s.repeat(c, h, routing.Answered, pause)
 			return nil

@@ -62,19 +62,21 @@ const (
 	maxRepeat  = time.Second
 )
 
-// mayRepeat tells whether a call that a peer may have run is sent once more: its method is named as safe, there are attempts and
-// budget left, nothing went to the client, the request is still there, the server does not forbid it, and there is time for the pause
-// before, which it gives. The caller holds s.mu.
-func (s *stream) mayRepeat(pushback string) (pause time.Duration, ok bool) {
+// takeBackByPolicy takes a call that its peer may have run back, if it is to be sent once more: its method is named as safe, there are
+// attempts and budget left, nothing went to the client, the request is still there, the server does not forbid it, and there is time
+// for the pause before, which it gives. The caller holds s.mu, and calls repeat.
+func (s *stream) takeBackByPolicy(pushback string) (pause time.Duration, ok bool) {
 	p := s.e.retry
 	if s.begun || s.over || s.request.lost || s.repeated+1 >= p.attempts || !p.covers(s.call.Method) {
 		return 0, false
 	}
 	pause, ok = repeatPause(pushback, s.repeated)
-	if !ok || s.deadline != 0 && s.e.clock()+int64(pause) >= s.deadline {
+	if !ok || s.deadline != 0 && s.e.clock()+int64(pause) >= s.deadline || !p.budget.take(s.e.clock()) {
 		return 0, false
 	}
-	return pause, p.budget.take(s.e.clock())
+	s.up = nil
+	s.repeated++
+	return pause, true
 }
 
 // repeatPause is how long to wait before an attempt. A server's grpc-retry-pushback-ms overrides ours; one that is negative, or no
@@ -88,12 +90,10 @@ func repeatPause(pushback string, before int) (time.Duration, bool) {
 	return d*4/5 + time.Duration(rand.Int64N(int64(d)*2/5)), true
 }
 
-// repeat gives the call's peer up and sends the call to another after a pause. h is the half that is left, which the peer may not
+// repeat sends a call that was taken back from its peer to another after a pause. h is the half that is left, which the peer may not
 // have ended. It runs on the reader of c, or elsewhere with nil.
 func (s *stream) repeat(c *conn, h *half, o routing.Outcome, pause time.Duration) {
 	s.mu.Lock()
-	s.up = nil
-	s.repeated++
 	peer := s.pick.Peer
 	s.mu.Unlock()
 	h.conn.mu.Lock()

@@ -91,10 +91,19 @@ func (s *stream) unroutable(c *conn, err error) {
 	s.finish(c, outcomeOfOurs, code)
 }
 
-// again sends a call that its peer has provably not processed to another one.
+// takeBack takes a call that its peer h has provably not processed back, if it can be begun again. The caller holds s.mu, and calls
+// again. That the request is there is judged in the same breath: once the call has no peer it is kept, however much of it still comes.
+func (s *stream) takeBack(h *half) bool {
+	if s.up != h || s.over || s.begun || s.request.lost {
+		return false
+	}
+	s.up = nil
+	return true
+}
+
+// again sends a call that has no peer, or was taken back from it, to another one.
 func (s *stream) again(c *conn, o routing.Outcome, why reason) {
 	s.mu.Lock()
-	s.up = nil
 	over := s.over
 	s.mu.Unlock()
 	s.unpick(o)
@@ -159,7 +168,8 @@ const maxStreamID = 1<<31 - 1
 // unprocessed handles a call that a peer has provably not processed.
 func (s *stream) unprocessed(c *conn, h *half, why reason) {
 	s.mu.Lock()
-	mine, again := s.up == h && !s.over, !s.begun && !s.request.lost
+	mine := s.up == h && !s.over
+	again := s.takeBack(h)
 	s.mu.Unlock()
 	switch {
 	case !mine:
@@ -183,7 +193,7 @@ func (s *stream) peerLost(h *half, why error) {
 	var pause time.Duration
 	repeat := false
 	if mine && p != nil {
-		pause, repeat = s.mayRepeat("")
+		pause, repeat = s.takeBackByPolicy("")
 	}
 	s.mu.Unlock()
 	if repeat {

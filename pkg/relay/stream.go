@@ -122,13 +122,13 @@ func (s *stream) wasReset(c *conn, h *half, code errCode, whole bool) {
 		return
 	}
 	s.mu.Lock()
-	mine, again := s.up == h, !s.begun && !s.request.lost && !s.over
-	begun := s.begun
+	mine, begun := s.up == h, s.begun
+	again := code == codeRefusedStream && s.takeBack(h)
 	s.mu.Unlock()
 	switch {
 	case !mine:
 		return
-	case code == codeRefusedStream && again:
+	case again:
 		s.again(c, routing.Unprocessed, reasonRefused)
 		return
 	}

@@ -122,8 +122,8 @@ func (c *RawConn) Drain() {
 	}
 }
 
-// wait waits for the test's word, or for its end.
-func (c *RawConn) wait(word <-chan struct{}) {
+// Wait waits, at a peer, for the test's word, or for its end.
+func (c *RawConn) Wait(word <-chan struct{}) {
 	select {
 	case <-word:
 	case <-c.over:

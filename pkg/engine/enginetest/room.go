@@ -144,7 +144,7 @@ func testWaitingCallSurvivesTheConnection(t *testing.T, e Subject) {
 			return
 		}
 		if c.Next() != nil {
-			c.wait(lose)
+			c.Wait(lose)
 		}
 	})
 	s := e.Start(t, most(1))
@@ -257,10 +257,10 @@ func testLaterStreamLimit(t *testing.T, e Subject) {
 		}
 		set(c, 1)
 		Offer(lowered, struct{}{})
-		c.wait(raise)
+		c.Wait(raise)
 		set(c, 2)
 		second := c.Next()
-		c.wait(release)
+		c.Wait(release)
 		c.Answer(h.StreamID, "first")
 		if second != nil {
 			c.Answer(second.StreamID, "second")

@@ -203,7 +203,7 @@ func testGracefulGoAway(t *testing.T, e Subject) {
 		}
 		_ = c.Framer.WriteGoAway(math.MaxInt32, http2.ErrCodeNo, nil)
 		Offer(leaving, struct{}{})
-		c.wait(left)
+		c.Wait(left)
 		_ = c.Framer.WriteGoAway(h.StreamID, http2.ErrCodeNo, nil)
 		c.Answer(h.StreamID, "old")
 		c.Drain()

@@ -108,7 +108,7 @@ func (s *stream) repeat(c *conn, h *half, o routing.Outcome, pause time.Duration
 	s.unpick(o)
 	s.call.Avoid(peer)
 	s.avoids = true
-	s.e.retries[reasonPolicy].Add(1)
+	s.resend, s.why = true, reasonPolicy
 	time.AfterFunc(pause, s.repeatNow)
 }
 

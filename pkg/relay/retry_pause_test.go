@@ -139,16 +139,26 @@ func pausing(t *testing.T) (*enginetest.Sidecar, *cast, *enginetest.RawConn) {
 	})
 	client.Request(1, false)
 	send(t, client, 1, random(1000), false)
-	awaitPolicy(t, s, 1)
+	awaitPause(t, s, p)
 	if st := s.Engine.Stats(); st.InFlight != 1 || st.ReplayBytes != 1000 {
 		t.Errorf("during the pause %d calls are in flight, with %d octets for replays", st.InFlight, st.ReplayBytes)
 	}
 	return s, p, client
 }
 
-func awaitPolicy(t *testing.T, s *enginetest.Sidecar, n uint64) {
+// awaitPause waits until the only call was taken back from its first peer.
+func awaitPause(t *testing.T, s *enginetest.Sidecar, p *cast) {
 	t.Helper()
-	enginetest.Eventually(t, "the call is to be repeated", func() bool { return s.Engine.Stats().Retries["policy"] == n })
+	p.await(1, nil)
+	enginetest.Eventually(t, "the call is with no peer", func() bool {
+		st := s.Engine.Stats()
+		for _, p := range st.Peers {
+			if p.Streams > 0 {
+				return false
+			}
+		}
+		return st.InFlight == 1
+	})
 }
 
 // Nobody waits for an hour's pause: not a client that gives up, not one that is gone, not Drain, not Close.
@@ -180,6 +190,7 @@ func TestPauseEnds(t *testing.T) {
 			s, p, client := pausing(t)
 			end(t, s, client)
 			s.Quiet()
+			wantRetries(t, s, nil)
 			if n := len(p.calls()); n != 1 {
 				t.Errorf("the peers had %d calls", n)
 			}
@@ -193,7 +204,7 @@ func TestDrainLetsTheRetryEnd(t *testing.T) {
 	s, p, client := staged(t, safe(relay.Retry{}), 2, firstly(unavailable(pushback, "200"), ok))
 	began := time.Now()
 	ask(client, 1, enginetest.Method)
-	awaitPolicy(t, s, 1)
+	awaitPause(t, s, p)
 	drained := make(chan error, 1)
 	ctx := enginetest.Context(t)
 	go func() { drained <- s.Engine.Drain(ctx) }()

@@ -36,7 +36,9 @@ func TestRetryHasTheWholeRequest(t *testing.T) {
 			s, p, client := staged(t, safe(relay.Retry{}), 2, firstly(how.first, once(ok)))
 			client.Request(1, false)
 			send(t, client, 1, body[:before], false)
-			awaitPolicy(t, s, 1)
+			if name == "answered" {
+				awaitPause(t, s, p)
+			}
 			send(t, client, 1, body[before:before+pausing], false)
 			p.await(2, func(g *got) bool { return len(g.body) == before+pausing })
 			enginetest.Eventually(t, "the first peer is told that the rest is not for it", func() bool { return how.told(&p.calls()[0]) })

@@ -31,12 +31,16 @@ func (s *stream) route(c *conn) {
 		s.pick, s.picked = pick, true
 		s.attempts++
 		s.mu.Unlock()
+		if s.resend {
+			s.resend = false
+			s.e.retries[s.why].Add(1)
+		}
 		switch s.e.pool.take(s, pick.Peer, c) {
 		case taken:
 			return
 		case refused:
 			s.unpick(routing.Refused)
-			s.e.retries[reasonNotSent].Add(1)
+			s.resend, s.why = true, reasonNotSent
 		case busy:
 			s.busy++
 			s.mu.Lock()
@@ -110,7 +114,7 @@ func (s *stream) again(c *conn, o routing.Outcome, why reason) {
 	if over {
 		return
 	}
-	s.e.retries[why].Add(1)
+	s.resend, s.why = true, why
 	if o == routing.Unprocessed {
 		s.unprocessedBy = true
 	}

@@ -28,6 +28,9 @@ type stream struct {
 	// than those that had it, busy how many peers had no room, and queues that it now waits where there is none.
 	unprocessedBy, avoids, queues bool
 	busy, returns                 int
+	// resend says that the next peer is one more than the first, and why; it is counted once there is one.
+	resend bool
+	why    reason
 
 	// done is set when the call has ended.
 	done atomic.Bool

@@ -36,12 +36,8 @@ func (c *conn) isClient() bool { return c.link == nil }
 
 // greet sends our side of the preface, once the client's was seen.
 func (c *conn) greet() {
-	l := &c.e.cfg.Limits
 	c.mu.Lock()
-	c.introduced = true
-	c.putSettings(setting{settingMaxConcurrentStreams, l.StreamsPerConnection},
-		setting{settingInitialWindowSize, recvStreamWindow}, setting{settingMaxHeaderListSize, l.HeaderBytes})
-	c.putWindowUpdate(0, recvConnWindow-defaultWindow)
+	c.putPreface()
 	c.mu.Unlock()
 	c.touch(c)
 	if c.e.isDraining() {
@@ -49,20 +45,30 @@ func (c *conn) greet() {
 	}
 }
 
-// tooSlow is the end of a client that has not begun in time; begun says that its preface was whole, and so ours was sent.
-func (c *conn) tooSlow(begun bool) error {
+// tooSlow is the end of a client that has not begun in time.
+func (c *conn) tooSlow() error {
 	c.e.hit(limitHandshake)
-	if !begun {
-		c.mu.Lock()
-		c.putSettings()
-		c.mu.Unlock()
-	}
+	c.mu.Lock()
+	c.putPreface()
+	c.mu.Unlock()
 	return connError{codeSettingsTimeout, fmt.Sprintf("no HTTP/2 preface with SETTINGS came within limits.handshake_timeout (%s)",
 		c.e.cfg.Limits.HandshakeTimeout)}
 }
 
 // maxTurnedAway is how many clients are told at a time that there is no room for them. Others are closed without a word.
 const maxTurnedAway = 256
+
+// putPreface puts our side of the preface in front of all else, once (RFC 9113 §3.4). The caller holds mu.
+func (c *conn) putPreface() {
+	if c.prefaced {
+		return
+	}
+	c.prefaced = true
+	l := &c.e.cfg.Limits
+	c.putSettings(setting{settingMaxConcurrentStreams, l.StreamsPerConnection},
+		setting{settingInitialWindowSize, recvStreamWindow}, setting{settingMaxHeaderListSize, l.HeaderBytes})
+	c.putWindowUpdate(0, recvConnWindow-defaultWindow)
+}
 
 // turnAway tells a client why it is not served.
 func (c *conn) turnAway() {
@@ -120,20 +126,15 @@ const goodbyeAfter = time.Second
 // endingSoon is why a client is told to go, as the GOAWAYs say.
 const endingSoon = "the sidecar is ending"
 
-// goodbye tells the client to go, and why. It may be called from anywhere and more than once. A client that has not begun yet cannot
-// be told, since SETTINGS come first (RFC 9113 §3.4): it has a moment left to begin, and is told then.
+// goodbye tells the client to go, and why. It may be called from anywhere and more than once.
 func (c *conn) goodbye(why string) {
 	c.mu.Lock()
-	if !c.introduced {
-		_ = c.nc.SetReadDeadline(time.Now().Add(goodbyeAfter)) // under mu, or it might come after greet, and cut calls
-		c.mu.Unlock()
-		return
-	}
 	if c.leaving || c.closed != nil {
 		c.mu.Unlock()
 		return
 	}
 	c.leaving, c.leavingWhy = true, why
+	c.putPreface() // the client may not have said anything yet
 	c.putGoAway(maxStreamID, codeNo, why)
 	c.putPing(0, drainPing)
 	c.mu.Unlock()

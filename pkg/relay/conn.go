@@ -86,7 +86,7 @@ type conn struct {
 	lastOpened   uint32  // downstream: the highest stream id that was taken on
 	resetsSent   recentResets
 	lastBusy     int64 // when the last stream ended, on the engine's clock
-	introduced   bool  // downstream: our SETTINGS were sent
+	prefaced     bool  // downstream: our side of the preface was sent
 	leaving      bool  // downstream: the first GOAWAY was sent
 	leavingWhy   string
 	goingAway    bool // no new streams
@@ -192,7 +192,7 @@ func (c *conn) serve() error {
 			} else if errors.Is(err, io.EOF) {
 				err = errGone
 			} else if !c.greeted && c.isClient() && errors.Is(err, os.ErrDeadlineExceeded) {
-				err = c.tooSlow(greeted)
+				err = c.tooSlow()
 			}
 			return c.end(err)
 		}

@@ -41,14 +41,23 @@ func DialRaw(t testing.TB, address string) *RawConn {
 	t.Helper()
 	nc, err := net.Dial("tcp", address)
 	Must(t, err)
+	return RawClient(t, nc)
+}
+
+// RawClient makes a client of a connection on which nothing was sent yet.
+func RawClient(t testing.TB, nc net.Conn) *RawConn {
+	t.Helper()
 	t.Cleanup(func() { nc.Close() })
 	Must(t, nc.SetDeadline(time.Now().Add(Patience)))
 	c := newRawConn(nc)
-	_, err = io.WriteString(nc, http2.ClientPreface)
+	_, err := io.WriteString(nc, http2.ClientPreface)
 	Must(t, err)
 	Must(t, c.Framer.WriteSettings())
 	return c
 }
+
+// Close closes the connection.
+func (c *RawConn) Close() error { return c.nc.Close() }
 
 // Frame gives the next frame that is neither SETTINGS nor PING, which it answers, nor WINDOW_UPDATE. Nil means that the
 // connection is gone.

@@ -79,11 +79,11 @@ func (s *stream) reject(c *conn, l limit, value int64, what string) {
 func (c *conn) requestTrailers(id uint32, end, tooLarge bool) error {
 	c.mu.Lock()
 	h := c.streams[id]
-	over, ours := h != nil && h.recvEnd, c.resetsSent.has(id)
+	over, ours := h != nil && h.recvEnd, c.resetsSent.has(id) || c.ignores(id)
 	c.mu.Unlock()
 	switch {
 	case ours:
-		return nil // under way when we reset the stream
+		return nil // under way when we reset the stream, or said goodbye
 	case h == nil:
 		return connError{codeStreamClosed, "HEADERS on a closed stream"} // RFC 9113 §5.1.1
 	case over:

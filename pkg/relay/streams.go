@@ -151,11 +151,15 @@ func (c *conn) rst(f *frame) error {
 	return c.countReset()
 }
 
+// ignores tells whether a client's stream is above the last that our GOAWAY has named. The client knows that it was not processed, and
+// what it had sent on it by then is discarded (RFC 9113 §6.8). The caller holds mu.
+func (c *conn) ignores(id uint32) bool { return c.isClient() && c.goingAway && id > c.lastOpened }
+
 // closedStream handles a frame on a stream that is closed. Behind our own reset, such frames are to be ignored: they were under way
 // (RFC 9113 §5.1).
 func (c *conn) closedStream(id uint32) error {
 	c.mu.Lock()
-	ours := c.resetsSent.has(id)
+	ours := c.resetsSent.has(id) || c.ignores(id)
 	if !ours {
 		c.putRST(id, codeStreamClosed)
 		c.control++

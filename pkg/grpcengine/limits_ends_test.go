@@ -6,6 +6,7 @@ package grpcengine_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -120,6 +121,54 @@ func TestLimitLargeRequestIsNotReplayed(t *testing.T) {
 	}
 	if failed != 1 {
 		t.Errorf("%d calls failed, want 1", failed)
+	}
+}
+
+// grpc-go takes a GOAWAY only if its last stream id is odd or 0; RFC 9113 §6.8 has no such rule. Its loop notes the error and reads on,
+// so the call above the id stays where it is, and further calls follow it.
+func TestLimitGoAwayWithAnEvenID(t *testing.T) {
+	enginetest.CheckLeaks(t)
+	had, third := make(chan struct{}, 1), make(chan uint32, 1)
+	raw := enginetest.StartRawPeer(t, nil, func(c *enginetest.RawConn) {
+		first := c.Next()
+		enginetest.Offer(had, struct{}{})
+		second := c.Next()
+		if second == nil {
+			return
+		}
+		_ = c.Framer.WriteGoAway(second.StreamID-1, http2.ErrCodeNo, nil)
+		c.Answer(first.StreamID, "x")
+		if h := c.Next(); h != nil {
+			enginetest.Offer(third, h.StreamID)
+			c.Answer(h.StreamID, "x")
+		}
+		c.Drain()
+	})
+	b := enginetest.StartBackend(t, enginetest.Echo)
+	s := subject.Start(t, enginetest.Setup{})
+	s.Set(enginetest.Instance("a", raw.Address))
+	client := enginetest.DialRaw(t, s.Address)
+	client.Request(1, true)
+	enginetest.Receive(t, had)
+	began := time.Now()
+	client.Request(3, true, "grpc-timeout", "500m")
+	if code, _ := client.Result(); code != "0" {
+		t.Errorf("the call below the id ended with %s", code)
+	}
+	client.Request(5, true)
+	if code, _ := client.Result(); code != "0" {
+		t.Errorf("a call after the GOAWAY ended with %s", code)
+	}
+	if id := enginetest.Receive(t, third); id != 5 {
+		t.Errorf("a call after the GOAWAY has the stream %d of another connection", id)
+	}
+	s.Set(enginetest.Instance("a", raw.Address), enginetest.Instance("b", b.Address))
+	code, message := client.Result()
+	if took := time.Since(began); code != "CANCEL" && code != "4" || took < 500*time.Millisecond {
+		t.Errorf("the call above the id ended with %s %s after %v, want its deadline", code, message, took)
+	}
+	if n := b.Calls.Load(); n != 0 {
+		t.Errorf("the other peer had %d calls", n)
 	}
 }
 

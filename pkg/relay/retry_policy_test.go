@@ -86,7 +86,7 @@ func headersThen(then script) script {
 	}
 }
 
-func status(code int) script {
+func answersStatus(code int) script {
 	return func(g *got) act {
 		g.Headers(g.id, true, ":status", "200", "content-type", "application/grpc", "grpc-status", fmt.Sprint(code))
 		return answered
@@ -141,7 +141,7 @@ func TestOnlyUnansweredCallsAreRepeated(t *testing.T) {
 	}
 	for code := range 20 {
 		if code != 14 {
-			all = append(all, answer{fmt.Sprint("status ", code), status(code), fmt.Sprint(code)})
+			all = append(all, answer{fmt.Sprint("status ", code), answersStatus(code), fmt.Sprint(code)})
 		}
 	}
 	for _, c := range all {
@@ -152,7 +152,7 @@ func TestOnlyUnansweredCallsAreRepeated(t *testing.T) {
 			if want == "" {
 				want, calls = "0", 2
 			}
-			if got := result(client); got != want {
+			if got := outcome(client); got != want {
 				t.Errorf("the client got %s, want %s", got, want)
 			}
 			if n := len(p.calls()); n != calls {
@@ -164,8 +164,8 @@ func TestOnlyUnansweredCallsAreRepeated(t *testing.T) {
 	}
 }
 
-// result is Result, but knows of responses that end without a status.
-func result(c *enginetest.RawConn) string {
+// outcome is Result, but knows of responses that end without a status.
+func outcome(c *enginetest.RawConn) string {
 	for {
 		switch f := c.Frame().(type) {
 		case nil:

@@ -70,7 +70,7 @@ func (s *stream) lookAgain() bool {
 		return false
 	}
 	s.unprocessedBy, s.avoids = false, false
-	s.call.Forget()
+	s.call.ForgetUnprocessed()
 	return true
 }
 

@@ -14,20 +14,33 @@ type Call struct {
 	ForceInstance string
 
 	// tried are the peers that did not take this call; it is not offered to them again.
-	tried []*Peer
+	tried []attempt
 }
 
-func (c *Call) hasTried(p *Peer) bool { return slices.Contains(c.tried, p) }
+// attempt is a peer that did not take a call; refused says that no connection to it could be had.
+type attempt struct {
+	peer    *Peer
+	refused bool
+}
+
+func (c *Call) hasTried(p *Peer) bool {
+	return slices.ContainsFunc(c.tried, func(a attempt) bool { return a.peer == p })
+}
 
 // Avoid keeps a peer from being offered to the call again, whatever the outcome of its pick.
 func (c *Call) Avoid(p *Peer) {
 	if p != nil && !c.hasTried(p) {
-		c.tried = append(c.tried, p)
+		c.tried = append(c.tried, attempt{peer: p})
 	}
 }
 
 // Forget has all peers offered to the call again.
 func (c *Call) Forget() { c.tried = c.tried[:0] }
+
+// ForgetUnprocessed has those peers offered to the call again that did not refuse it: they are there, and did not take it.
+func (c *Call) ForgetUnprocessed() {
+	c.tried = slices.DeleteFunc(c.tried, func(a attempt) bool { return !a.refused })
+}
 
 // Outcome is what became of a Pick.
 type Outcome uint8
@@ -87,10 +100,10 @@ func (p *Pick) Done(o Outcome) {
 	p.Peer.inFlight.Add(-1)
 	switch o {
 	case Refused:
-		p.call.tried = append(p.call.tried, p.Peer)
+		p.call.tried = append(p.call.tried, attempt{p.Peer, true})
 		p.router.refused(p.Peer)
 	case Unprocessed:
-		p.call.tried = append(p.call.tried, p.Peer)
+		p.call.tried = append(p.call.tried, attempt{peer: p.Peer})
 	case Answered:
 		p.router.answered(p.Peer)
 	}

@@ -583,6 +583,33 @@ func TestUnprocessedCallGoesElsewhereWithoutBackoff(t *testing.T) {
 	}
 }
 
+// A call that looks around once more comes back to who had no room for it, and not to who cannot be reached.
+func TestForgetUnprocessedKeepsRefusals(t *testing.T) {
+	r := newRouter(t)
+	r.Update(view(inst("battle", "a", "ams"), inst("battle", "b", "ams")))
+	c := &routing.Call{Method: "/b.B/M"}
+	var last routing.Pick
+	for _, o := range []routing.Outcome{routing.Refused, routing.Unprocessed} {
+		var err error
+		if last, err = r.Route(c); err != nil {
+			t.Fatal(err)
+		}
+		last.Done(o)
+	}
+	if p, err := r.Route(c); err == nil {
+		t.Fatalf("%v is offered again", p.Peer)
+	}
+	c.ForgetUnprocessed()
+	again, err := r.Route(c)
+	if err != nil || again.Peer != last.Peer {
+		t.Fatalf("got %v, want %v: %v", again.Peer, last.Peer, err)
+	}
+	again.Done(routing.Refused)
+	if p, err := r.Route(c); err == nil {
+		t.Errorf("%v is offered again", p.Peer)
+	}
+}
+
 func TestDrainingGetsNoNewCallsAndKeepsItsOld(t *testing.T) {
 	r := newRouter(t)
 	var removed []string

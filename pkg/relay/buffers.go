@@ -20,14 +20,27 @@ var (
 	largeBuffers  = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 )
 
-// acquireBuffer gives an empty buffer for n octets, or for as many as the largest holds.
-func acquireBuffer(n int) []byte {
+// bufferFor is the size of the buffer for n octets, or of the largest.
+func bufferFor(n int) int {
 	switch {
 	case n <= tinyBuffer:
-		return tinyBuffers.Get().(*[tinyBuffer]byte)[:0]
+		return tinyBuffer
 	case n <= smallBuffer:
-		return smallBuffers.Get().(*[smallBuffer]byte)[:0]
+		return smallBuffer
 	case n <= mediumBuffer:
+		return mediumBuffer
+	}
+	return largeBuffer
+}
+
+// acquireBuffer gives an empty buffer for n octets, or for as many as the largest holds.
+func acquireBuffer(n int) []byte {
+	switch bufferFor(n) {
+	case tinyBuffer:
+		return tinyBuffers.Get().(*[tinyBuffer]byte)[:0]
+	case smallBuffer:
+		return smallBuffers.Get().(*[smallBuffer]byte)[:0]
+	case mediumBuffer:
 		return mediumBuffers.Get().(*[mediumBuffer]byte)[:0]
 	}
 	return largeBuffers.Get().(*[largeBuffer]byte)[:0]

@@ -73,6 +73,7 @@ type conn struct {
 	tookAt       int64 // when the writer goroutine began, or the socket last took what it had, on the engine's clock; 0: there is none
 	accounted    int64 // how much of the engine's buffered is ours
 	pendingBytes int   // the sum of what waits on the halves
+	blockBytes   int   // what has come of a header block that is not whole yet
 	credits      []credit
 	control      int // frames in out that count as control frames: see put.go
 	enc          *hpack.Encoder

@@ -339,22 +339,6 @@ func (h *half) reset(code errCode) {
 	h.forget()
 }
 
-// recentResets are the last streams that were reset by us. What comes on them was under way.
-type recentResets struct {
-	ids  *[256]uint32 // made when it is first needed
-	next uint8
-}
-
-func (r *recentResets) add(id uint32) {
-	if r.ids == nil {
-		r.ids = new([256]uint32)
-	}
-	r.ids[r.next] = id
-	r.next++
-}
-
-func (r *recentResets) has(id uint32) bool { return r.ids != nil && slices.Contains(r.ids[:], id) }
-
 // returnCredit is credit for a caller that holds no connection's lock.
 func (h *half) returnCredit(n uint32) bool {
 	h.conn.mu.Lock()

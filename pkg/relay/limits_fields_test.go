@@ -42,13 +42,13 @@ func TestReplayBytesOfHeaders(t *testing.T) {
 		request(c, 2*i+3, true, "raw", manyFields...)
 	}
 	enginetest.Eventually(t, "the peer has all calls", func() bool { return b.streams("raw") == calls })
-	grown, st := int64(flatSizeNow().live)-int64(before.live), b.Engine.Stats()
-	t.Logf("%d KiB more are in use, ReplayBytes is %d, counted %d times", grown>>10, st.ReplayBytes, b.hits("max_replay_bytes"))
+	// The last of them may still be on its way through the relay, with all its fields.
+	enginetest.Eventually(t, "no more is in use than a few times what is allowed", func() bool {
+		return int64(flatSizeNow().live)-int64(before.live) <= 4*most
+	})
+	st := b.Engine.Stats()
 	if st.ReplayBytes == 0 || st.ReplayBytes > most {
 		t.Errorf("%d octets are kept, %d are allowed", st.ReplayBytes, most)
-	}
-	if grown > 4*most {
-		t.Errorf("%d octets more are in use", grown)
 	}
 	b.unharmed()
 	hits := b.hits("max_replay_bytes")

@@ -126,13 +126,14 @@ func (l *link) served() {
 // freed gives a place back: a call has left the connection, or does not need the place. The connection's mu may be held.
 func (l *link) freed() {
 	l.streams.Add(-1)
-	if l.p.waiters.Load() > 0 && l.p.e.enter() {
-		go l.p.resume()
+	if pe := l.p; pe.waiters.Load() > 0 && !pe.resuming.Swap(true) && pe.e.enter() {
+		go pe.resume()
 	}
 }
 
 func (pe *peer) resume() {
 	defer pe.e.tasks.Done()
+	pe.resuming.Store(false) // who frees a place from now on starts another
 	pe.startWaiting(nil)
 }
 

@@ -2,10 +2,12 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -62,19 +64,9 @@ type pairListener struct {
 }
 
 func (l *pairListener) dial(ctx context.Context) (net.Conn, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	ends, err := socketPair()
 	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
-	}
-	var ends [2]net.Conn
-	for i, fd := range fds {
-		unix.CloseOnExec(fd)
-		f := os.NewFile(uintptr(fd), "own services")
-		ends[i], err = net.FileConn(f)
-		_ = f.Close() // FileConn has made a copy
-		if err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	select {
 	case l.conns <- ends[1]:
@@ -87,6 +79,34 @@ func (l *pairListener) dial(ctx context.Context) (net.Conn, error) {
 	_ = ends[0].Close()
 	_ = ends[1].Close()
 	return nil, err
+}
+
+func socketPair() (ends [2]net.Conn, err error) {
+	syscall.ForkLock.RLock() // a process that is started now does not get them: not every system can say so in the call
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fds[0])
+		unix.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return ends, os.NewSyscallError("socketpair", err)
+	}
+	var failed [2]error
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "own services")
+		ends[i], failed[i] = net.FileConn(f)
+		_ = f.Close() // FileConn has made a copy
+	}
+	if err := errors.Join(failed[:]...); err != nil {
+		for _, end := range ends {
+			if end != nil {
+				_ = end.Close()
+			}
+		}
+		return ends, err
+	}
+	return ends, nil
 }
 
 func (l *pairListener) Accept() (net.Conn, error) {

@@ -22,6 +22,8 @@ type peer struct {
 	ready   atomic.Pointer[[]*link]
 	waiters atomic.Int32
 	used    atomic.Int64 // when a call last came here, on the engine's clock
+	// resuming says that a goroutine is about to look at the calls that wait.
+	resuming atomic.Bool
 
 	// mu guards the fields below and those of the links so marked. A stream's and a connection's locks are never taken under it, and
 	// nothing is called out.

@@ -8,21 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readBufferSize is how much one read brings at most. A frame is never larger than the SETTINGS_MAX_FRAME_SIZE that we leave at its
-// default, so several fit.
-const readBufferSize = largeBuffer
-
 // input is what was read from a connection and not yet parsed. It belongs to the connection's reader.
+//
+// A read gets the largest of the shared buffers: a frame is never larger than the SETTINGS_MAX_FRAME_SIZE that we leave at its default, so
+// several fit. While there is nothing to read, no buffer is held, or, behind a part of a frame, one that is not much larger than that.
 type input struct {
 	nc  net.Conn
 	raw syscall.RawConn // nil where nc is no socket, or its bytes are not those of the socket (TLS)
 	// try is readable as a value, made once.
 	try func(fd uintptr) bool
 
-	buf        *[readBufferSize]byte
+	buf        []byte
 	start, end int
 	n          int
 	err        error
+	// filled says that the last read that may wait left no room: there is likely to be more.
+	filled bool
 }
 
 func (in *input) init(nc net.Conn, raw syscall.RawConn) {
@@ -30,12 +31,7 @@ func (in *input) init(nc net.Conn, raw syscall.RawConn) {
 }
 
 // unparsed is what is there.
-func (in *input) unparsed() []byte {
-	if in.buf == nil {
-		return nil
-	}
-	return in.buf[in.start:in.end]
-}
+func (in *input) unparsed() []byte { return in.buf[in.start:in.end] }
 
 // taken takes n octets off the front.
 func (in *input) taken(n int) { in.start += n }
@@ -43,17 +39,11 @@ func (in *input) taken(n int) { in.start += n }
 // more waits for more octets. What is unparsed moves to the front of the buffer.
 func (in *input) more() error {
 	if in.start > 0 {
-		in.end = copy(in.buf[:], in.buf[in.start:in.end])
+		in.end = copy(in.buf, in.buf[in.start:in.end])
 		in.start = 0
 	}
 	if in.raw == nil {
-		in.acquire()
-		n, err := in.nc.Read(in.buf[in.end:])
-		in.end += n
-		if n > 0 {
-			return nil // an error comes again
-		}
-		return err
+		return in.wait()
 	}
 	if err := in.raw.Read(in.try); err != nil {
 		return err
@@ -65,27 +55,47 @@ func (in *input) more() error {
 	return in.err
 }
 
-// readable is called when there may be something to read. While there is not, an empty buffer goes back to the others.
+// readable is called when there may be something to read.
 func (in *input) readable(fd uintptr) bool {
-	in.acquire()
+	in.resize(largeBuffer)
 	in.n, in.err = readNow(fd, in.buf[in.end:])
 	if in.err == unix.EAGAIN {
-		in.release()
+		in.resize(in.end)
 		return false
 	}
 	return true
 }
 
-func (in *input) acquire() {
-	if in.buf == nil {
-		in.buf = largeBuffers.Get().(*[readBufferSize]byte)
+// wait reads where only the read itself tells that there is something: meanwhile a buffer is held, which is small unless the last one was
+// filled.
+func (in *input) wait() error {
+	size := in.end + smallBuffer
+	if in.filled {
+		size = largeBuffer
 	}
+	in.resize(min(size, largeBuffer))
+	n, err := in.nc.Read(in.buf[in.end:])
+	in.end += n
+	in.filled = in.end == len(in.buf)
+	if n > 0 {
+		return nil // an error comes again
+	}
+	return err
 }
 
-// release gives an empty buffer back.
-func (in *input) release() {
-	if in.buf != nil && in.start == in.end {
-		largeBuffers.Put(in.buf)
-		in.buf, in.start, in.end = nil, 0, 0
+// resize has the buffer be the smallest that holds n octets, or none for none, with what there is at its front.
+func (in *input) resize(n int) {
+	if n == 0 {
+		releaseBuffer(in.buf)
+		in.buf = nil
+		return
 	}
+	if len(in.buf) == bufferFor(n) {
+		return
+	}
+	b := acquireBuffer(n)
+	b = b[:cap(b)]
+	copy(b, in.buf[:in.end])
+	releaseBuffer(in.buf)
+	in.buf = b
 }

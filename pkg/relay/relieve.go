@@ -16,7 +16,7 @@ const (
 )
 
 // relieve ends what holds the most until no more is held than is allowed: calls, as long as DATA waits on one; a connection, where its
-// other side does not read. One goroutine does it at a time; the others go on, and what they add is bounded by the windows that they
+// other side does not read, or has begun a header block and does not end it. One goroutine does it at a time; the others go on, and what they add is bounded by the windows that they
 // have given.
 func (e *Engine) relieve() {
 	if !e.relieving.CompareAndSwap(false, true) {
@@ -29,7 +29,7 @@ func (e *Engine) relieve() {
 		switch {
 		case c != nil:
 			e.hit(limitBuffered)
-			c.unload(exceeded(limitBuffered, bound, "the connection held the most, and its other side does not read"))
+			c.unload(exceeded(limitBuffered, bound, "the connection held the most: its other side does not read, or does not end a header block"))
 		case h != nil:
 			e.hit(limitBuffered)
 			h.s.evict(exceeded(limitBuffered, bound, "the call held the most of what its other side did not take"))
@@ -42,8 +42,8 @@ func (e *Engine) relieve() {
 // largest finds what is to end next: the half with the most bytes that wait, or a connection instead.
 func (e *Engine) largest() (*half, *conn) {
 	var most *half
-	var unread, stuck *conn
-	var waits, unreads, sticks int
+	var unread, stuck, endless *conn
+	var waits, unreads, sticks, blocks int
 	now := e.clock()
 	for _, c := range e.all(func(*conn) bool { return true }) {
 		c.mu.Lock()
@@ -64,9 +64,14 @@ func (e *Engine) largest() (*half, *conn) {
 		if n > sticks && idle >= stuckFor {
 			stuck, sticks = c, n
 		}
+		if c.blockBytes > blocks && c.closed == nil {
+			endless, blocks = c, c.blockBytes
+		}
 		c.mu.Unlock()
 	}
 	switch {
+	case blocks > max(unreads, waits):
+		return nil, endless
 	case unreads > waits:
 		return nil, unread
 	case most != nil:
@@ -106,7 +111,7 @@ func (c *conn) unload(why string) {
 // account keeps the engine's sum of what is held true for this connection. The caller holds mu. Where everything was written at
 // once, as it usually is, nothing has changed. A connection that has ended holds nothing, whatever a last write does to its counts.
 func (c *conn) account() {
-	held := int64(len(c.out)) + c.base - c.wrote + int64(c.pendingBytes)
+	held := int64(len(c.out)) + c.base - c.wrote + int64(c.pendingBytes+c.blockBytes)
 	if c.closed != nil {
 		held = 0
 	}

@@ -55,7 +55,7 @@ func (r *replay) keep(e *Engine, c *conn, p []byte, end, must bool) (credit int,
 
 // usualFields is how much the fields of a call may take without being counted: more than those of most do. The bound on the number of
 // calls bounds the sum.
-const usualFields = 4 << 10
+const usualFields = 2 << 10
 
 // fieldOverhead is what a field takes besides its strings.
 const fieldOverhead = int(unsafe.Sizeof(hpack.Field{}))

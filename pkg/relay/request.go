@@ -176,7 +176,9 @@ func (s *stream) takeRequest(fields []hpack.Field) (size int) {
 		f := fields[i]
 		if f.How != hpack.Indexed {
 			// The decoder's buffer is used again; what is in its table stays.
-			f.Name, f.Value = strings.Clone(f.Name), strings.Clone(f.Value)
+			if f.Value = strings.Clone(f.Value); !f.NameStays {
+				f.Name = strings.Clone(f.Name)
+			}
 		}
 		switch f.Name {
 		case ":path":

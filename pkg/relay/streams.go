@@ -99,16 +99,54 @@ func (c *conn) continuation(f *frame) error {
 		return connError{codeEnhanceYourCalm, exceeded(limitHeaderBytes, int64(c.e.cfg.Limits.HeaderBytes), "a header block does not end")}
 	}
 	if !f.has(flagEndHeaders) {
+		c.assembled(len(c.block.buf))
 		return nil
 	}
 	b := c.block
 	c.block.stream = 0
-	return c.decoded(b.stream, b.flags, b.buf)
+	err := c.decoded(b.stream, b.flags, b.buf)
+	c.assembled(0)
+	return err
+}
+
+const (
+	// mostBlock and mostFields are how much room for a header block is kept until the next one.
+	mostBlock  = 16 << 10
+	mostFields = 256
+)
+
+// trim gives back what a large block needed.
+func (c *conn) trim() {
+	if cap(c.block.buf) > mostBlock && c.block.stream == 0 {
+		c.block.buf = nil
+	}
+	if cap(c.fields) > mostFields {
+		c.fields = nil
+	}
+	c.dec.Trim()
+}
+
+// assembled has the octets of a block that is not whole yet count as held.
+func (c *conn) assembled(n int) {
+	c.mu.Lock()
+	c.blockBytes = n
+	c.account()
+	c.mu.Unlock()
+	if c.e.buffered.Load() > c.e.cfg.Limits.BufferedBytes {
+		c.e.relieve()
+	}
 }
 
 // decoded handles a whole header block.
 func (c *conn) decoded(id uint32, flags byte, block []byte) error {
-	var err error
+	err := c.decode(id, flags, block)
+	if len(block) > mostBlock || cap(c.fields) > mostFields {
+		c.trim()
+	}
+	return err
+}
+
+func (c *conn) decode(id uint32, flags byte, block []byte) (err error) {
 	c.fields, err = c.dec.Decode(c.fields[:0], block)
 	tooLarge := errors.Is(err, hpack.ErrTooLarge)
 	if err != nil && !tooLarge {

@@ -66,6 +66,17 @@ func (d *Decoder) Decode(fields []Field, block []byte) ([]Field, error) {
 	return fields, nil
 }
 
+// Trim gives large buffers of the last block back to the garbage collector. What was decoded from it, but for what is in the table, is
+// not valid any more.
+func (d *Decoder) Trim() {
+	if cap(d.scratch) > mostScratch {
+		d.scratch = nil
+	}
+}
+
+// mostScratch is how large a buffer may be that is kept from one block to the next.
+const mostScratch = 16 << 10
+
 // lookup gives the field with an index of both tables (RFC 7541 §2.3.3).
 func (d *Decoder) lookup(i uint32) (*Field, error) {
 	switch {
@@ -107,7 +118,7 @@ func (d *Decoder) literal(block []byte, prefix uint8, how How) (f Field, rest []
 		if err != nil {
 			return f, nil, err
 		}
-		f.Name = named.Name
+		f.Name, f.NameStays = named.Name, true
 	}
 	if f.Value, rest, err = d.text(rest); err != nil {
 		return f, nil, err

@@ -41,7 +41,7 @@ func FuzzBlocks(f *testing.F) {
 			case err != nil && !errors.Is(err, hpack.ErrTooLarge):
 				t.Fatalf("%x: with a small limit %v", block, err)
 			case err == nil && !equal(fields, got), err != nil && !subset(got, fields):
-				t.Fatalf("%x: with a small limit %q, want %q", block, got, fields)
+				t.Fatalf("%x: with a small limit %+v, want %+v", block, got, fields)
 			}
 		}
 	})
@@ -86,7 +86,7 @@ func FuzzEncode(f *testing.F) {
 			}
 			got, ok := p.decode(t, block)
 			if !ok || !equal(want, got) {
-				t.Fatalf("%x: %q, want %q", block, got, want)
+				t.Fatalf("%x: %+v, want %+v", block, got, want)
 			}
 			for i := range got {
 				if (got[i].How == hpack.Never) != (want[i].How == hpack.Never) {
@@ -132,7 +132,7 @@ func (p *pair) decode(t *testing.T, block []byte) (fields []hpack.Field, ok bool
 	if !slices.EqualFunc(fields, p.came, func(f hpack.Field, o nethpack.HeaderField) bool {
 		return f.Name == o.Name && f.Value == o.Value && (f.How == hpack.Never) == o.Sensitive
 	}) {
-		t.Fatalf("%x: %q, want %q", block, fields, p.came)
+		t.Fatalf("%x: %+v, want %+v", block, fields, p.came)
 	}
 	return fields, true
 }

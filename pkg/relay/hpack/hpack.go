@@ -8,11 +8,14 @@ package hpack
 
 import "errors"
 
-// Field is one header field. Name and Value are valid until the next call of the Decoder that gave them.
+// Field is one header field. Name and Value are valid until the next call of the Decoder that gave them; those of an Indexed field, and
+// where NameStays is set the name, for ever.
 type Field struct {
 	Name, Value string
 	// How is the representation in which the field came, or in which it is to be sent.
 	How How
+	// NameStays says that Name is a table's own string, which stays valid.
+	NameStays bool
 }
 
 // How is the representation of a field (RFC 7541 §6).

@@ -99,7 +99,7 @@ func same(t *rapid.T, want, got []hpack.Field) {
 	if !slices.EqualFunc(want, got, func(w, g hpack.Field) bool {
 		return w.Name == g.Name && w.Value == g.Value && (w.How == hpack.Never) == (g.How == hpack.Never)
 	}) {
-		t.Fatalf("got %q, want %q", got, want)
+		t.Fatalf("got %+v, want %+v", got, want)
 	}
 }
 

@@ -76,10 +76,12 @@ func TestHandshakeTimeout(t *testing.T) {
 		enginetest.Must(t, nc.SetDeadline(began.Add(enginetest.Patience)))
 		_, err = io.WriteString(nc, tc.at)
 		enginetest.Must(t, err)
-		written := make(chan struct{})
+		written := make(chan int, 1)
 		go trickle(nc, tc.slowly, written)
 		last := lastGoAway(t, nc)
-		<-written
+		if n := enginetest.Receive(t, written); n >= len(http2.ClientPreface) {
+			t.Errorf("%s: %d octets were awaited", tc.what, n)
+		}
 		took := time.Since(began)
 		t.Logf("%s: %v", tc.what, took)
 		names(t, last, "handshake_timeout", handshakeTimeout.String())
@@ -95,17 +97,20 @@ func TestHandshakeTimeout(t *testing.T) {
 	b.over("handshake_timeout", uint64(len(cases)))
 }
 
-// trickle writes octets so slowly that all of them take three times what there is, unless the other side ends it.
-func trickle(nc net.Conn, octets string, written chan<- struct{}) {
-	defer close(written)
-	tick := time.NewTicker(3 * handshakeTimeout / time.Duration(len(octets)+1))
+// trickle writes octets, each well in time after the last, but so slowly that all of them take many times what there is. It tells how
+// many it could write.
+func trickle(nc net.Conn, octets string, written chan<- int) {
+	tick := time.NewTicker(handshakeTimeout / 2)
 	defer tick.Stop()
-	for i := range len(octets) {
+	n := 0
+	for n < len(octets) {
 		<-tick.C
-		if _, err := nc.Write([]byte(octets[i : i+1])); err != nil {
-			return
+		if _, err := nc.Write([]byte(octets[n : n+1])); err != nil {
+			break
 		}
+		n++
 	}
+	written <- n
 }
 
 // lastGoAway reads until the other side has ended, and gives what its GOAWAY says.

@@ -88,6 +88,9 @@ func TestReplayBytes(t *testing.T) {
 // A call for which there was no room is not sent again when its peer refuses it, and says why.
 func TestReplayBytesOfARefusedCall(t *testing.T) {
 	word := make(chan struct{})
+	b := newLimitBed(t, littleReplay, oneAtATime(word, make(chan int, 1)), oneStream)
+	release := sync.OnceFunc(func() { close(word) })
+	t.Cleanup(release)
 	refusing := enginetest.StartRawPeer(t, nil, func(c *enginetest.RawConn) {
 		for f := c.Frame(); f != nil; f = c.Frame() {
 			if d, ok := f.(*http2.DataFrame); ok {
@@ -95,9 +98,6 @@ func TestReplayBytesOfARefusedCall(t *testing.T) {
 			}
 		}
 	})
-	b := newLimitBed(t, littleReplay, oneAtATime(word, make(chan int, 1)), oneStream)
-	release := sync.OnceFunc(func() { close(word) })
-	t.Cleanup(release)
 	b.add("refusing", refusing.Address)
 	c, other := enginetest.DialRaw(t, b.Address), enginetest.DialRaw(t, b.Address)
 	request(c, 1, true, "raw")

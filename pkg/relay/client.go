@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -76,7 +77,13 @@ func (c *conn) turnAway() {
 	c.putGoAway(0, codeEnhanceYourCalm,
 		fmt.Sprintf("the sidecar has limits.max_connections (%d) client connections", c.e.cfg.Limits.Connections))
 	c.linger()
+	c.mu.Lock()
+	c.closed = errTurnedAway // what it has not read is held no more
+	c.account()
+	c.mu.Unlock()
 }
+
+var errTurnedAway = errors.New("there was no room for the connection")
 
 // clientGone cancels the calls of a client whose connection has ended.
 func (e *Engine) clientGone(c *conn, err error) {

@@ -128,3 +128,22 @@ func lastGoAway(t *testing.T, nc net.Conn) (text string) {
 		}
 	}
 }
+
+// Clients that are turned away and do not read why leave nothing behind.
+func TestTurnedAwayClientsHoldNothing(t *testing.T) {
+	enginetest.CheckLeaks(t)
+	s := with(relay.Config{Limits: relay.Limits{Connections: 1}}).Start(t, enginetest.Setup{})
+	enginetest.DialRaw(t, s.Address)
+	enginetest.Eventually(t, "one client is served", func() bool { return s.Engine.Stats().Clients == 1 })
+	const others = 200
+	for range others {
+		nc, err := net.Dial("tcp", s.Address)
+		enginetest.Must(t, err)
+		enginetest.Must(t, nc.(*net.TCPConn).SetLinger(0))
+		_ = nc.Close() // with RST
+	}
+	enginetest.Eventually(t, "all were turned away and nothing is held", func() bool {
+		st := s.Engine.Stats()
+		return st.Limits["max_connections"] == others && st.BufferedBytes == 0
+	})
+}

@@ -39,7 +39,8 @@ type Engine struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	inFlight atomic.Int64
+	// inFlight are the calls that are forwarded, ownCalls those that the sidecar itself answers.
+	inFlight, ownCalls atomic.Int64
 	// clients counts those that are served, turnedAway those that are being told why they are not.
 	clients, turnedAway atomic.Int64
 	// buffered is the DATA that waits for a window or for a socket, replay what is kept so that requests can be sent again.
@@ -184,7 +185,11 @@ func (e *Engine) all(ok func(*conn) bool) []*conn {
 	return out
 }
 
-func (e *Engine) callStarted() {
+func (e *Engine) callStarted(own bool) {
+	if own {
+		e.ownCalls.Add(1)
+		return
+	}
 	e.inFlight.Add(1)
 	if e.cfg.Observer != nil {
 		e.cfg.Observer.CallStarted()
@@ -194,6 +199,7 @@ func (e *Engine) callStarted() {
 // callEnded tells how a call went; p is the last peer that was sent it, nil if none was.
 func (e *Engine) callEnded(s *stream, service string, p *routing.Peer, code uint32, attempts int) {
 	if s.own {
+		e.ownCalls.Add(-1)
 		return
 	}
 	e.inFlight.Add(-1)

@@ -6,7 +6,11 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/flyproxy/flyproxy/pkg/engine/enginetest"
@@ -92,4 +96,33 @@ func TestCalls(t *testing.T) {
 	enginetest.Eventually(t, "three of them have ended", func() bool { return b.Engine.Stats().InFlight == 1 })
 	b.passes(cc)
 	b.over("max_calls", 5)
+}
+
+// Calls that the sidecar itself answers, such as a watch that stays open, count too.
+func TestCallsOfOwnServices(t *testing.T) {
+	enginetest.CheckLeaks(t)
+	s := with(relay.Config{Limits: relay.Limits{Calls: 2}}).Start(t, enginetest.Setup{Register: func(r grpc.ServiceRegistrar) {
+		healthpb.RegisterHealthServer(r, health.NewServer())
+	}})
+	cc, err := grpc.NewClient(s.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	enginetest.Must(t, err)
+	defer cc.Close()
+	ctx, cancel := context.WithCancel(enginetest.Context(t))
+	defer cancel()
+	watch := func() error {
+		st, err := healthpb.NewHealthClient(cc).Watch(ctx, &healthpb.HealthCheckRequest{})
+		enginetest.Must(t, err)
+		_, err = st.Recv()
+		return err
+	}
+	enginetest.Must(t, watch())
+	enginetest.Must(t, watch())
+	err = watch()
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Fatalf("a third watch gets %v", err)
+	}
+	names(t, err.Error(), "max_calls", "2")
+	cancel()
+	ctx = enginetest.Context(t)
+	enginetest.Eventually(t, "there is room again", func() bool { return watch() == nil })
 }

@@ -39,19 +39,17 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 	size := 0
 	if !tooLarge {
 		size = s.takeRequest(c.fields)
-		if c.e.isOwn(s.call.Method) {
-			s.own = true
-			s.takeOwn(c)
-			return nil
-		}
+		s.own = c.e.isOwn(s.call.Method)
 	}
-	c.e.callStarted()
+	c.e.callStarted(s.own)
 	l := &c.e.cfg.Limits
 	switch {
 	case tooLarge:
 		s.reject(c, limitHeaderBytes, int64(l.HeaderBytes), "the call's headers are too large")
-	case c.e.inFlight.Load() > int64(l.Calls):
+	case c.e.inFlight.Load()+c.e.ownCalls.Load() > int64(l.Calls):
 		s.reject(c, limitCalls, int64(l.Calls), "too many calls are open")
+	case s.own:
+		s.takeOwn(c)
 	default:
 		kept := s.request.keepFields(c.e, c, size)
 		if s.deadline != 0 {

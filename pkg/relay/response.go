@@ -40,6 +40,7 @@ func (c *conn) responseHeaders(id uint32, end, tooLarge bool) error {
 	if end && !begun && r.status == statusUnavailable {
 		if pause, ok := s.takeBackByPolicy(r.pushback); ok {
 			s.mu.Unlock()
+			c.link.served() // it is well, whatever it has to say
 			s.repeat(c, h, routing.Answered, pause)
 			return nil
 		}

@@ -109,7 +109,11 @@ func (s *stream) repeat(c *conn, h *half, o routing.Outcome, pause time.Duration
 	s.call.Avoid(peer)
 	s.avoids = true
 	s.resend, s.why = true, reasonPolicy
-	time.AfterFunc(pause, s.repeatNow)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		s.pause = time.AfterFunc(pause, s.repeatNow)
+	}
 }
 
 func (s *stream) repeatNow() {

@@ -3,6 +3,7 @@ package relay
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/routing"
 )
@@ -51,6 +52,7 @@ type stream struct {
 	// over says that the outcome of the call is known. Its halves may still be open: a client may send on after the response.
 	over   bool
 	status uint32
+	pause  *time.Timer // before a retry by policy; a server may want hours, for which nothing of a call that is over is to be held
 }
 
 // outcomeOfOurs is the outcome, for the router, of a call that our side has ended: it says nothing about the peer.
@@ -250,6 +252,9 @@ func (s *stream) finish(c *conn, o routing.Outcome, code uint32) {
 	pick, picked := s.pick, s.picked
 	s.picked = false
 	s.request.drop(s.e, c)
+	if s.pause != nil {
+		s.pause.Stop()
+	}
 	attempts, sentTo := s.attempts, s.sentTo
 	s.mu.Unlock()
 	if s.deadline != 0 {

@@ -268,3 +268,20 @@ func TestPinnedCallIsRepeatedAtItsPeer(t *testing.T) {
 	}
 	s.Quiet()
 }
+
+// It is the call's own history that keeps a retry from the peer that it had, not the turn that the peers take: here that has moved on.
+func TestRetryGoesToAnotherPeer(t *testing.T) {
+	s, p, client := staged(t, safe(relay.Retry{}), 2, firstly(unavailable(pushback, "300"), ok))
+	ask(client, 1, enginetest.Method)
+	awaitPause(t, s, p)
+	ask(client, 3, "/other.Other/Call")
+	for range 2 {
+		if code, message := client.Result(); code != "0" {
+			t.Errorf("the client got %s %s", code, message)
+		}
+	}
+	if all := p.calls(); len(all) != 3 || all[2].peer == all[0].peer {
+		t.Errorf("the retry went to %s, which had the call", all[len(all)-1].peer)
+	}
+	s.Quiet()
+}

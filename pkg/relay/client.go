@@ -27,6 +27,9 @@ func (e *Engine) client(nc net.Conn) {
 		return
 	}
 	defer e.untrack(c)
+	if e.isDraining() {
+		c.goodbye(endingSoon) // it was accepted as Drain began, which may not have seen it
+	}
 	_ = nc.SetReadDeadline(time.Now().Add(e.cfg.Limits.HandshakeTimeout))
 	e.clientGone(c, c.serve())
 	c.linger()
@@ -41,9 +44,6 @@ func (c *conn) greet() {
 	c.putPreface()
 	c.mu.Unlock()
 	c.touch(c)
-	if c.e.isDraining() {
-		c.goodbye(endingSoon)
-	}
 }
 
 // tooSlow is the end of a client that has not begun in time.

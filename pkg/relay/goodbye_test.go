@@ -205,6 +205,7 @@ func TestDrainEndsAtOnce(t *testing.T) {
 func TestGoodbyeToANewConnection(t *testing.T) {
 	s, _, other := staged(t, relay.Config{}, 1, once(ok))
 	enginetest.Must(t, other.Close())
+	enginetest.Eventually(t, "the engine has no connection", func() bool { return s.Engine.Stats().Clients == 0 })
 	nc, err := net.Dial("tcp", s.Address)
 	enginetest.Must(t, err)
 	enginetest.Eventually(t, "the engine has the connection", func() bool { return s.Engine.Stats().Clients == 1 })

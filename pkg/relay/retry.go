@@ -67,7 +67,7 @@ const (
 // for the pause before, which it gives. The caller holds s.mu, and calls repeat.
 func (s *stream) takeBackByPolicy(pushback string) (pause time.Duration, ok bool) {
 	p := s.e.retry
-	if s.begun || s.over || s.request.lost || s.repeated+1 >= p.attempts || !p.covers(s.call.Method) {
+	if s.own || s.begun || s.over || s.request.lost || s.repeated+1 >= p.attempts || !p.covers(s.call.Method) {
 		return 0, false
 	}
 	pause, ok = repeatPause(pushback, s.repeated)

@@ -6,13 +6,17 @@ package relay
 // a large one in pieces of a MiB), and the PING between two of them, so a sender that is held up by the window shows half of it, or all.
 //
 // An answer that was late says that the octets queued up on the way, as they do where the other side of the proxy is slower than the
-// sender; a larger window would only make that queue longer. So what has come counts for the shortest round trip that was seen.
+// sender; a larger window would only make that queue longer. So, from largeWindow on, what has come counts for the shortest round trip
+// that was seen.
 //
 // A PING is sent only after the other side has sent a good part of a window of DATA, so a server that counts PINGs between its own
 // DATA frames has nothing to count (gRFC A8).
 
 // maxStreamWindow bounds how far a window grows: 16 MiB in 150 ms are 107 MiB/s on one stream.
 const maxStreamWindow = 16 << 20
+
+// largeWindow is what a busy stream gets in any case: credit for it goes out seldom enough.
+const largeWindow = 512 << 10
 
 var windowPing = [8]byte{'w', 'i', 'n', 'd', 'o', 'w'}
 
@@ -25,15 +29,16 @@ type probe struct {
 	least int64
 }
 
-// roundTrip takes the end of the PING that is out, and gives what came on its stream for each of the path's own round trips.
-func (p *probe) roundTrip(now int64) (of *half, came int64) {
+// roundTrip takes the end of the PING that is out. It gives what came on its stream meanwhile, and what of that the path's own round trip
+// accounts for.
+func (p *probe) roundTrip(now int64) (of *half, came, own int64) {
 	of, came = p.of, p.came
 	took := max(now-p.sent, 1)
 	if p.least == 0 || took < p.least {
 		p.least = took
 	}
 	*p = probe{least: p.least}
-	return of, int64(float64(came) * float64(p.least) / float64(took))
+	return of, came, int64(float64(came) * float64(p.least) / float64(took))
 }
 
 // measure counts n octets that came on h, and sends a PING when it is time to know whether its window is large enough.
@@ -57,11 +62,15 @@ func (c *conn) measured() {
 	if c.probe.of == nil {
 		return
 	}
-	h, came := c.probe.roundTrip(c.now)
+	h, came, own := c.probe.roundTrip(c.now)
 	h.unprobed = 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if came*8 < h.recvMax*3 || c.e.buffered.Load() > c.e.cfg.Limits.BufferedBytes/2 {
+	want := min(max(2*came, 2*h.recvMax), maxStreamWindow)
+	if own*8 < h.recvMax*3 {
+		want = min(want, largeWindow)
+	}
+	if came*8 < h.recvMax*3 || want <= h.recvMax || c.e.buffered.Load() > c.e.cfg.Limits.BufferedBytes/2 {
 		h.probeAfter = 4 * h.recvMax
 		return
 	}
@@ -69,6 +78,6 @@ func (c *conn) measured() {
 	if h.gone || h.recvEnd {
 		return
 	}
-	h.pay(min(max(2*came, 2*h.recvMax), maxStreamWindow) - h.recvMax)
+	h.pay(want - h.recvMax)
 	c.touch(c)
 }

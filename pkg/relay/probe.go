@@ -51,6 +51,9 @@ func (c *conn) measure(h *half, n int, window int64) {
 		return
 	}
 	c.probe.of, c.probe.came, c.probe.sent = h, 0, c.now
+	if c.link != nil {
+		c.link.pings.Add(1)
+	}
 	c.mu.Lock()
 	c.putPing(0, windowPing)
 	c.mu.Unlock()

@@ -39,6 +39,9 @@ func (c *conn) data(f *frame) error {
 	}
 	window := h.recvMax
 	c.mu.Unlock()
+	if c.link != nil {
+		c.link.spoke()
+	}
 	// Padding goes no further, so its credit is returned at once.
 	if pad := len(f.payload) - len(payload); pad > 0 && h.returnCredit(uint32(pad)) {
 		c.touch(c)

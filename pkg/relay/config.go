@@ -21,7 +21,7 @@ type Config struct {
 	MaxConnectionsPerPeer int
 	// IdleTimeout is how long a peer's connections are kept without a call (default 5 min).
 	IdleTimeout time.Duration
-	// DeadAfter is how long a peer may leave what was sent unacknowledged before its connection counts as dead (default 5 s).
+	// DeadAfter is how long a peer may be silent before what is open on the connection ends (default 5 s). See silence.go.
 	DeadAfter time.Duration
 	// AllowedNetworks are where a peer's address may lie once its name is resolved; empty means anywhere.
 	AllowedNetworks []netip.Prefix

@@ -154,9 +154,13 @@ func (c *conn) ping(f *frame) error {
 	return nil
 }
 
-// ponged takes the answer to a PING of ours. One that asks a silent peer whether it lives has its effect by being heard at all.
+// ponged takes the answer to a PING of ours.
 func (c *conn) ponged(what [8]byte) {
 	switch what {
+	case alivePing:
+		if c.link != nil {
+			c.link.satisfied()
+		}
 	case windowPing:
 		c.measured()
 	case drainPing:

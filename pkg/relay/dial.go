@@ -12,8 +12,8 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/registry"
 )
 
-// keepAlive finds a peer whose Machine is gone while nothing is sent to it. TCP_USER_TIMEOUT ends the connection, so Count does not
-// matter.
+// keepAlive finds a peer whose Machine is gone while nothing is sent to it. The janitor ends the connection (silence.go), so Count does
+// not matter.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 30}
 
 // dialer makes the function that dials one peer.
@@ -57,9 +57,5 @@ func (e *Engine) control(_, address string, raw syscall.RawConn) error {
 	if !registry.Allowed(e.cfg.AllowedNetworks, ap.Addr()) {
 		return fmt.Errorf("%w: %s", registry.ErrNetwork, ap.Addr())
 	}
-	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = setUserTimeout(fd, e.cfg.DeadAfter) }); err != nil {
-		return err
-	}
-	return failed
+	return raw.Control(setRetransmits)
 }

@@ -20,12 +20,16 @@ type link struct {
 	answered      atomic.Bool // the peer has answered a call
 	rtt           atomic.Int64
 
-	// What tells a silent peer: see silence.go. lastHeard is when anything came, unanswered when the first call was begun since (0:
-	// none was), pings how many PINGs went out since the peer's last HEADERS or DATA.
+	// What tells a silent peer: see silence.go. lastHeard is when anything came, unanswered since when something waits for the peer (0:
+	// nothing that was sent after its last word, or its last answer to a PING), pings how many PINGs went out since its last HEADERS or
+	// DATA.
 	lastHeard, unanswered atomic.Int64
 	pings                 atomic.Int32
-	// pinged and suspect belong to the janitor: when a PING went out that nothing has answered, and since when the peer is silent.
-	pinged, suspect int64
+	// The following belong to the janitor: when a PING went out behind which nothing was heard, since when the peer is silent, since when
+	// it takes nothing of what waits for it, and when it was last seen to read while it had much yet to read.
+	pinged, suspect, stuck, reading int64
+	taken                           uint64 // path.taken at the last look
+	widest                          uint32 // the widest window that its kernel ever offered
 
 	// Guarded by p.mu. A link that is leaving takes no new calls and is closed when its last has ended; a silent one takes no new calls
 	// as long as nothing is heard of it.
@@ -107,9 +111,7 @@ func (l *link) limitChanged() {
 // began notes that a call was sent.
 func (l *link) began(now int64) {
 	l.lastUsed.Store(now)
-	if l.unanswered.Load() == 0 {
-		l.unanswered.Store(now)
-	}
+	l.waits(now)
 }
 
 // served notes that the peer has begun to answer a call: it is well.

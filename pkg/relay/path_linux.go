@@ -15,6 +15,12 @@ type path struct {
 	unacked     bool
 	retransmits int
 	probes      int
+	// unsent are octets that wait in the socket for the other side's window, or the path's. window is what the other side's kernel
+	// offers, and taken what was acknowledged plus the window: the octet up to which we may send, which moves on when the program there
+	// reads. Kernels before Linux 5.4 do not tell the window.
+	unsent int
+	window uint32
+	taken  uint64
 }
 
 // path gives what is known; false where the connection is no TCP.
@@ -31,12 +37,21 @@ func (c *conn) path() (p path, ok bool) {
 		p = path{
 			rtt: time.Duration(info.Rtt) * time.Microsecond, sinceAck: time.Duration(info.Last_ack_recv) * time.Millisecond,
 			unacked: info.Unacked > 0, retransmits: int(info.Retransmits), probes: int(info.Probes),
+			unsent: int(info.Notsent_bytes), window: info.Snd_wnd, taken: info.Bytes_acked + uint64(info.Snd_wnd),
 		}
 	})
 	return p, ok && err == nil
 }
 
-// setUserTimeout bounds how long sent octets may stay unacknowledged (RFC 5482).
-func setUserTimeout(fd uintptr, d time.Duration) error {
-	return unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+// maxRetransmit is the longest pause between two retransmissions.
+const maxRetransmit = time.Second
+
+// setRetransmits has what is lost retransmitted once a second at the least, so that a path that comes back is found soon: pauses that
+// double reach from the third to the sixth second. Kernels before Linux 6.15 have no such option, and do without.
+//
+// TCP_USER_TIMEOUT, which would end the connection in the kernel, is not set on purpose: it also runs while the other side's window is
+// shut (Linux, tcp_probe_timer), whatever is acknowledged or heard meanwhile, and what little a slow reader takes does not open the
+// window for seconds (RFC 9293 §3.8.6.2.2). It would cut peers that are merely slow. The janitor sees the same and more (silence.go).
+func setRetransmits(fd uintptr) {
+	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(maxRetransmit.Milliseconds()))
 }

@@ -9,8 +9,11 @@ type path struct {
 	rtt, sinceAck       time.Duration
 	unacked             bool
 	retransmits, probes int
+	unsent              int
+	window              uint32
+	taken               uint64
 }
 
 func (c *conn) path() (path, bool) { return path{}, false }
 
-func setUserTimeout(uintptr, time.Duration) error { return nil }
+func setRetransmits(uintptr) {}

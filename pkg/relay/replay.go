@@ -182,6 +182,7 @@ func (s *stream) requestData(c *conn, h *half, p []byte, end bool) error {
 	over := s.over
 	s.mu.Unlock()
 	if up != nil {
+		up.conn.link.waits(c.now)
 		c.touch(up.conn)
 	} else if !kept && !over {
 		s.overflow(c)

@@ -6,16 +6,29 @@ import (
 	"time"
 )
 
-// A peer whose Machine is gone without a word (no FIN, no RST) is found by TCP: octets that are not acknowledged, or keepalive probes.
-// A peer whose kernel answers and whose process does not is found by calls that nothing answers, and then a PING that nothing
-// answers. Servers that count PINGs (gRFC A8: grpc-go, grpcio and grpc-java close a connection after more than two within five
-// minutes without HEADERS or DATA of their own in between) are never sent more than maxPings since their last HEADERS or DATA.
+// A peer is silent when something of ours waits for it and it gives no sign of life:
+//
+//   - Its Machine is gone without a word (no FIN, no RST): octets or keepalive probes are not acknowledged, as TCP_INFO shows.
+//   - Its kernel acknowledges and its process is stopped: a call was begun or DATA sent, nothing was heard since, and then a PING is not
+//     answered. Servers that count PINGs (gRFC A8: grpc-go, grpcio and grpc-java close a connection after more than two within five
+//     minutes without HEADERS or DATA of their own in between) are never sent more than maxPings since their last HEADERS or DATA.
+//   - It does not read what it is sent: octets wait in our socket, and neither is anything heard nor are any taken. A server reads its
+//     socket whatever its windows say (RFC 9113 §5.2.2), so one that does not for that long is as good as stopped. One that reads,
+//     however slowly, is not silent, also while a PING lies behind what it has yet to read.
+//
+// New calls go elsewhere as long as a peer is silent. What is open on the connection goes on if the peer is heard again, and ends after
+// Config.DeadAfter, counted from the last sign of life where TCP has found the silence (it may lie keepAlive.Idle before the first
+// octet that was lost), and else from when something began to wait.
+//
+// What it cannot find, since PINGs are few: a process that is stopped when nothing waits for it but calls for which it has spoken
+// since they were begun, or when it was already asked maxPings times since its last HEADERS or DATA. In the first case the next call
+// finds it.
 const (
 	maxPings = 2
-	// askAfter is how long a call may go without anything heard of the peer before it is asked; answerWithin is what it is given then.
-	// With two ticks that comes to two seconds at the most.
-	askAfter     = 750 * time.Millisecond
-	answerWithin = 750 * time.Millisecond
+	// askAfter is how long something may wait without anything heard of the peer before it is asked; answerWithin is what it is given
+	// then. With two ticks that comes to two seconds at the most.
+	askAfter     = 700 * time.Millisecond
+	answerWithin = 700 * time.Millisecond
 	// ackWithin is how long octets may stay unacknowledged, over more than one retransmission.
 	ackWithin = time.Second
 	// probeWithin is how long a keepalive probe may stay unanswered, from the last acknowledgement on: keepalive begins after a second.
@@ -28,17 +41,27 @@ var alivePing = [8]byte{'a', 'l', 'i', 'v', 'e'}
 var errSilent = errors.New("the peer is silent")
 
 // heard notes, on the reader, that something came.
-func (l *link) heard(now int64) {
-	l.lastHeard.Store(now)
-	if l.unanswered.Load() != 0 {
-		l.unanswered.Store(0)
-	}
-}
+func (l *link) heard(now int64) { l.lastHeard.Store(now) }
 
 // spoke notes, on the reader, that HEADERS or DATA came: the server's count of PINGs begins anew.
 func (l *link) spoke() {
 	if l.pings.Load() != 0 {
 		l.pings.Store(0)
+	}
+	l.satisfied()
+}
+
+// satisfied notes, on the reader, that the peer has answered something: what began to wait for it before needs not be asked after.
+func (l *link) satisfied() {
+	if u := l.unanswered.Load(); u != 0 && u <= l.c.now {
+		l.unanswered.CompareAndSwap(u, 0)
+	}
+}
+
+// waits notes that something was sent which the peer is to see.
+func (l *link) waits(now int64) {
+	if l.unanswered.Load() == 0 {
+		l.unanswered.Store(now)
 	}
 }
 
@@ -47,12 +70,20 @@ func (pe *peer) watch(now int64) {
 	pe.mu.Lock()
 	links := append([]*link(nil), pe.links...)
 	pe.mu.Unlock()
+	silent := 0
 	for _, l := range links {
-		l.watch(now)
+		if l.watch(now) {
+			silent++
+		}
+	}
+	// As long as it has a connection that is well, calls find that one.
+	if pe.of != nil && silent > 0 && silent == len(links) {
+		pe.e.cfg.Router.Refuse(pe.of)
 	}
 }
 
-func (l *link) watch(now int64) {
+// watch looks after the link, and tells whether its peer is silent.
+func (l *link) watch(now int64) bool {
 	path, known := l.c.path()
 	if known {
 		l.rtt.Store(int64(path.rtt))
@@ -69,36 +100,64 @@ func (l *link) watch(now int64) {
 		l.suspect = since
 		l.setSilent(true)
 	}
-	if l.suspect == 0 {
-		return
-	}
-	if l.p.of != nil {
-		l.p.e.cfg.Router.Refuse(l.p.of)
-	}
-	if now-l.suspect >= int64(l.p.e.cfg.DeadAfter) {
+	if l.suspect != 0 && now-l.suspect >= int64(l.p.e.cfg.DeadAfter) {
 		l.c.sever(fmt.Errorf("%w: nothing was heard for %s", errSilent, l.p.e.cfg.DeadAfter))
 	}
+	return l.suspect != 0
 }
 
 // silentSince says since when the peer is silent; 0 while it is not.
 func (l *link) silentSince(now int64, path path) int64 {
-	if path.unacked && path.sinceAck >= ackWithin && path.retransmits >= 2 || path.probes > 0 && path.sinceAck >= probeWithin {
-		return max(now-int64(path.sinceAck), 1)
-	}
-	if l.pinged != 0 && l.lastHeard.Load() >= l.pinged {
+	l.look(now, path)
+	heard := l.lastHeard.Load()
+	if l.pinged != 0 && heard >= l.pinged {
 		l.pinged = 0
 	}
 	asked := l.unanswered.Load()
 	switch {
+	case l.lost(&path):
+		return max(now-int64(path.sinceAck), 1)
+	case l.stuck != 0 && now-max(l.stuck, heard) >= int64(askAfter+answerWithin):
+		return max(l.stuck, heard)
 	case l.pinged != 0:
-		if now-l.pinged >= int64(answerWithin) {
-			return l.pinged - int64(askAfter)
+		if since := max(l.pinged-int64(askAfter), l.reading); now-since >= int64(askAfter+answerWithin) {
+			return since
 		}
-	case asked != 0 && now-asked >= int64(askAfter) && l.pings.Load() < maxPings:
+	case asked != 0 && now-max(asked, heard) >= int64(askAfter) && l.pings.Load() < maxPings:
 		l.ask(now)
 	}
 	return 0
 }
+
+// lost tells whether the other side's kernel has stopped to acknowledge. While its window is shut this does not show: the window is
+// probed ever more seldom, and a probe that was just sent looks like one that nobody answers.
+func (l *link) lost(p *path) bool {
+	switch {
+	case l.shut(p):
+		return false
+	case p.unacked:
+		return p.sinceAck >= ackWithin && p.retransmits >= 2
+	}
+	return p.unsent == 0 && p.probes > 0 && p.sinceAck >= probeWithin
+}
+
+// look notes whether the peer takes what it is sent.
+func (l *link) look(now int64, path path) {
+	took := path.taken > l.taken
+	l.taken, l.widest = path.taken, max(l.widest, path.window)
+	if took && (path.unsent > 0 || path.window < l.widest/2) { // it has a good deal yet to read, and reads
+		l.reading = now
+	}
+	switch {
+	case took || path.unsent == 0 && !(path.unacked && l.shut(&path)):
+		l.stuck = 0
+	case l.stuck == 0:
+		l.stuck = now
+	}
+}
+
+// shut tells whether the other side's kernel takes nothing more for now.
+func (l *link) shut(p *path) bool { return p.window == 0 && l.widest > 0 }
 
 // ask sends a PING.
 func (l *link) ask(now int64) {

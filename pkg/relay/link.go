@@ -235,7 +235,12 @@ func (l *link) ended(err error) {
 	pe.links = slices.DeleteFunc(pe.links, func(o *link) bool { return o == l })
 	pe.publish()
 	pe.mu.Unlock()
-	if !gone {
+	switch {
+	case errors.Is(err, errSilent):
+		pe.mu.Lock()
+		pe.pace() // it may be gone for good: the next connection is tried, and no call waits for it
+		pe.mu.Unlock()
+	case !gone:
 		l.useless(err)
 	}
 	c.mu.Lock()

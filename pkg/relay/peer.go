@@ -129,6 +129,9 @@ func (pe *peer) decide(mayLeave bool, now int64) (dial bool, v verdict) {
 		return false, taken
 	}
 	pe.dialing = true
+	if pe.failures > 0 && ready == 0 && mayLeave {
+		return true, busy // as above: it is tried, and no call waits for it
+	}
 	return true, taken
 }
 

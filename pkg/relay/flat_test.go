@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flyproxy/flyproxy/pkg/engine"
 	"github.com/flyproxy/flyproxy/pkg/registry"
 	"github.com/flyproxy/flyproxy/pkg/relay"
 	"github.com/flyproxy/flyproxy/pkg/routing"
@@ -121,12 +122,26 @@ func (b *flatBed) await(what string, f func() bool) {
 	}
 }
 
+// connected tells whether both peers have a connection, and nobody else: one that has just come gets one at the next tick, and one that
+// has left may still have one.
+func (b *flatBed) connected(st engine.Stats) bool {
+	n := 0
+	for _, c := range st.Peers {
+		for _, p := range b.peers {
+			if c.Address == p.lis.Addr().String() {
+				n += c.Ready
+			}
+		}
+	}
+	return n == len(b.peers) && st.Connections() == n
+}
+
 // settledSize is the size once nothing is in flight and the connections are only those of clients and two peers.
 func (b *flatBed) settledSize(clients int) flatSize {
 	b.t.Helper()
 	for deadline := time.Now().Add(flatPatience); ; time.Sleep(5 * time.Millisecond) {
 		st := b.engine.Stats()
-		if st.InFlight == 0 && st.Clients == clients && st.Connections() <= len(b.peers) && st.BufferedBytes == 0 && st.ReplayBytes == 0 {
+		if st.InFlight == 0 && st.Clients == clients && b.connected(st) && st.BufferedBytes == 0 && st.ReplayBytes == 0 {
 			return flatSizeNow()
 		}
 		if time.Now().After(deadline) {

@@ -176,7 +176,7 @@ func (c *conn) lastWord() bool {
 	}
 	c.goingAway = true
 	c.putGoAway(c.lastOpened, codeNo, c.leavingWhy)
-	if len(c.streams) == 0 {
+	if c.streams.len() == 0 {
 		c.hangUpSoon()
 	}
 	return true
@@ -190,7 +190,7 @@ func (e *Engine) closeIdleClients(now int64) {
 	}
 	for _, c := range e.all((*conn).isClient) {
 		c.mu.Lock()
-		idle := len(c.streams) == 0 && c.lastBusy < before && !c.leaving
+		idle := c.streams.len() == 0 && c.lastBusy < before && !c.leaving
 		c.mu.Unlock()
 		if idle {
 			e.hit(limitClientIdle)

@@ -80,7 +80,7 @@ type conn struct {
 	sendWindow   int64
 	widest       int64 // no stream's window is larger, relative to the initial one
 	settings     peerSettings
-	streams      map[uint32]*half
+	streams      streamTable
 	blocked      []*half // halves with pending bytes that wait for the connection's window, or for room in out
 	stale        int     // how many of them have ended
 	nextID       uint32  // upstream: the next stream id of ours
@@ -135,7 +135,7 @@ const (
 func newConn(e *Engine, nc net.Conn) *conn {
 	c := &conn{
 		e: e, nc: nc, dec: hpack.NewDecoder(hpack.DefaultTableSize, int(e.cfg.Limits.HeaderBytes)), enc: hpack.NewEncoder(),
-		recvWindow: recvConnWindow, sendWindow: defaultWindow, streams: make(map[uint32]*half), nextID: 1, lastBusy: e.clock(),
+		recvWindow: recvConnWindow, sendWindow: defaultWindow, nextID: 1, lastBusy: e.clock(),
 		settings: peerSettings{initialWindow: defaultWindow, maxFrame: minMaxFrameSize, maxStreams: 1<<32 - 1},
 	}
 	c.raw = rawConn(nc)
@@ -350,7 +350,7 @@ func (c *conn) flushTouched() {
 // lookup finds a stream's half on this connection.
 func (c *conn) lookup(id uint32) *half {
 	c.mu.Lock()
-	h := c.streams[id]
+	h := c.streams.get(id)
 	c.mu.Unlock()
 	return h
 }
@@ -361,14 +361,15 @@ func (c *conn) idle(id uint32) bool {
 		return id%2 == 0 || id > c.lastStream
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return id%2 == 0 || id >= c.nextID
+	next := c.nextID
+	c.mu.Unlock()
+	return id%2 == 0 || id >= next
 }
 
 // forgetAll takes all halves off a connection that has ended, and gives them. The caller holds mu.
 func (c *conn) forgetAll() []*half {
-	all := make([]*half, 0, len(c.streams))
-	for _, h := range c.streams {
+	all := make([]*half, 0, c.streams.len())
+	for h := range c.streams.all() {
 		all = append(all, h)
 	}
 	for _, h := range all {

@@ -77,7 +77,7 @@ func (c *conn) applyAll(p []byte) error {
 func (c *conn) resizeWindows(initial int64) error {
 	if c.widest+initial > maxWindow {
 		c.widest = 0 // what is noted may be that of a stream that has ended, or has been used since
-		for _, h := range c.streams {
+		for h := range c.streams.all() {
 			c.widest = max(c.widest, h.window)
 		}
 		if c.widest+initial > maxWindow {
@@ -93,7 +93,7 @@ func (c *conn) resumeAll() {
 	c.resized = false
 	c.mu.Lock()
 	if c.pendingBytes > 0 {
-		for _, h := range c.streams {
+		for h := range c.streams.all() {
 			h.resume()
 		}
 	}
@@ -124,7 +124,7 @@ func (c *conn) windowUpdate(f *frame) error {
 		c.resumeBlocked()
 		return nil
 	}
-	h := c.streams[f.stream]
+	h := c.streams.get(f.stream)
 	switch {
 	case h == nil: // it ended a moment ago
 		return nil

@@ -80,6 +80,14 @@ func New(cfg Config) (*Engine, error) {
 // clock is the time since the engine was made, in nanoseconds: monotonic, so a step of the wall clock ends nothing.
 func (e *Engine) clock() int64 { return int64(time.Since(e.epoch)) }
 
+// now is the clock as the reader of c last read it, for the batch in hand; c is nil elsewhere.
+func (e *Engine) now(c *conn) int64 {
+	if c != nil {
+		return c.now
+	}
+	return e.clock()
+}
+
 // enter begins a task that Close waits for; false means that the engine is closed. Who gets true calls e.tasks.Done.
 func (e *Engine) enter() bool {
 	e.mu.Lock()
@@ -197,7 +205,7 @@ func (e *Engine) callStarted(own bool) {
 }
 
 // callEnded tells how a call went; p is the last peer that was sent it, nil if none was.
-func (e *Engine) callEnded(s *stream, service string, p *routing.Peer, code uint32, attempts int) {
+func (e *Engine) callEnded(s *stream, now int64, service string, p *routing.Peer, code uint32, attempts int) {
 	if s.own {
 		e.ownCalls.Add(-1)
 		return
@@ -207,7 +215,7 @@ func (e *Engine) callEnded(s *stream, service string, p *routing.Peer, code uint
 		return
 	}
 	info := engine.CallInfo{Service: service, Method: s.call.Method, Code: codes.Code(code), Attempts: attempts,
-		Latency: time.Duration(e.clock() - s.started)}
+		Latency: time.Duration(now - s.started)}
 	if p != nil {
 		info.PeerID, info.PeerRegion = p.Key.ID, p.Region
 	}

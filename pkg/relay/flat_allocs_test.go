@@ -49,3 +49,21 @@ func TestAllocationsPerCall(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkCalls is the time for one of 64 calls at once: of the engine, a client and a peer that do as little as they can, in one process.
+func BenchmarkCalls(b *testing.B) {
+	const atOnce = 64
+	bed := newFlatBed(b)
+	c, err := dialFlat("tcp", bed.tcp)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.nc.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.calls(atOnce); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/atOnce, "ns/call")
+}

@@ -304,8 +304,8 @@ func (h *half) forget() {
 	if h.queued {
 		c.unblock()
 	}
-	delete(c.streams, h.id)
-	if len(c.streams) == 0 {
+	c.streams.remove(h)
+	if c.streams.len() == 0 {
 		c.lastBusy = c.e.clock()
 		if c.goingAway && !c.hangUp && c.closed == nil {
 			c.hangUpSoon()

@@ -156,7 +156,7 @@ func (l *link) close() {
 	c := l.c
 	c.mu.Lock()
 	c.goingAway = true
-	if len(c.streams) == 0 {
+	if c.streams.len() == 0 {
 		c.hangUpSoon()
 	}
 	c.mu.Unlock()
@@ -170,8 +170,8 @@ func (l *link) goAway(last uint32) {
 	c := l.c
 	c.mu.Lock()
 	var again []*half
-	for id, h := range c.streams {
-		if id > last {
+	for h := range c.streams.all() {
+		if h.id > last {
 			again = append(again, h)
 		}
 	}

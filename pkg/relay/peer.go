@@ -56,7 +56,7 @@ const (
 // take gives the call to one of the peer's connections, or lets it wait for one. c is the connection on whose reader it runs, nil
 // elsewhere.
 func (pe *peer) take(s *stream, c *conn) verdict {
-	now := pe.e.clock()
+	now := pe.e.now(c)
 	pe.used.Store(now)
 	for {
 		l := pe.reserve()
@@ -137,7 +137,7 @@ func (pe *peer) decide(mayLeave bool, now int64) (dial bool, v verdict) {
 
 // give begins the call on a link on which a place was reserved. It is false when the link takes no more calls.
 func (pe *peer) give(s *stream, l *link, c *conn) bool {
-	switch s.begin(l.c) {
+	switch s.begin(l.c, pe.e.now(c)) {
 	case leaving:
 		l.streams.Add(-1)
 		l.leave()

@@ -48,7 +48,7 @@ func (e *Engine) largest() (*half, *conn) {
 	for _, c := range e.all(func(*conn) bool { return true }) {
 		c.mu.Lock()
 		if c.pendingBytes > waits {
-			for _, h := range c.streams {
+			for h := range c.streams.all() {
 				if n := h.pending.n; n > waits {
 					most, waits = h, n
 				}

@@ -27,12 +27,12 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 		c.mu.Unlock()
 		return nil // above the last stream id of our GOAWAY: the client knows that it was not processed
 	}
-	if len(c.streams) >= int(c.e.cfg.Limits.StreamsPerConnection) {
+	if c.streams.len() >= int(c.e.cfg.Limits.StreamsPerConnection) {
 		c.mu.Unlock()
 		c.e.hit(limitStreams)
 		return streamError{id, codeRefusedStream, "more streams than SETTINGS_MAX_CONCURRENT_STREAMS"}
 	}
-	c.streams[id] = &s.down
+	c.streams.put(&s.down)
 	c.lastOpened = id
 	c.mu.Unlock()
 	s.request.end = end
@@ -76,7 +76,7 @@ func (s *stream) reject(c *conn, l limit, value int64, what string) {
 // requestTrailers handles a second block of a call.
 func (c *conn) requestTrailers(id uint32, end, tooLarge bool) error {
 	c.mu.Lock()
-	h := c.streams[id]
+	h := c.streams.get(id)
 	over, ours := h != nil && h.recvEnd, c.resetsSent.has(id) || c.ignores(id)
 	c.mu.Unlock()
 	switch {
@@ -225,8 +225,8 @@ const previousAttempts = "grpc-previous-rpc-attempts"
 
 // requestFields are the fields to send to a peer. A call that has waited has less time left; one that was sent again because the
 // configuration allows it says so (gRFC A6, "Exposed Retry Metadata"). The caller holds s.mu.
-func (s *stream) requestFields() []hpack.Field {
-	waited := s.deadline != 0 && s.e.clock()-s.started >= int64(time.Millisecond)
+func (s *stream) requestFields(now int64) []hpack.Field {
+	waited := s.deadline != 0 && now-s.started >= int64(time.Millisecond)
 	if !waited && s.repeated == 0 {
 		return s.request.fields
 	}
@@ -235,7 +235,7 @@ func (s *stream) requestFields() []hpack.Field {
 	for i := range fields {
 		switch {
 		case fields[i].Name == "grpc-timeout" && waited:
-			fields[i].Value = formatTimeout(time.Duration(s.deadline - s.e.clock()))
+			fields[i].Value = formatTimeout(time.Duration(s.deadline - now))
 		case fields[i].Name == previousAttempts && !said:
 			n, _ := strconv.Atoi(fields[i].Value)
 			fields[i].Value = strconv.Itoa(n + s.repeated)

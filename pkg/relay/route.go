@@ -133,7 +133,7 @@ const (
 )
 
 // begin sends the call to a peer's connection, on which a place was reserved for it.
-func (s *stream) begin(uc *conn) begun {
+func (s *stream) begin(uc *conn, now int64) begun {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
@@ -150,12 +150,12 @@ func (s *stream) begin(uc *conn) begun {
 	}
 	*up = half{s: s, conn: uc, id: uc.nextID, recvWindow: recvStreamWindow, recvMax: recvStreamWindow}
 	uc.nextID += 2
-	uc.streams[up.id] = up
+	uc.streams.put(up)
 	s.up = up
 	s.sentTo = s.pick.Peer
-	uc.link.began(s.e.clock())
+	uc.link.began(now)
 	r := &s.request
-	up.sendHeaders(s.requestFields(), r.end && len(r.data) == 0)
+	up.sendHeaders(s.requestFields(now), r.end && len(r.data) == 0)
 	if len(r.data) > 0 {
 		up.sendData(r.data[:r.free], r.end && r.free == len(r.data), nil)
 		if r.free < len(r.data) {

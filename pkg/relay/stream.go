@@ -263,7 +263,7 @@ func (s *stream) finish(c *conn, o routing.Outcome, code uint32) {
 	if picked {
 		pick.Done(o)
 	}
-	s.e.callEnded(s, pick.Service, sentTo, code, attempts)
+	s.e.callEnded(s, s.e.now(c), pick.Service, sentTo, code, attempts)
 }
 
 // unpick gives the pick back.

@@ -24,7 +24,7 @@ func (c *conn) data(f *frame) error {
 	}
 	end := f.has(flagEndStream)
 	c.mu.Lock()
-	h := c.streams[f.stream]
+	h := c.streams.get(f.stream)
 	if h == nil {
 		c.mu.Unlock()
 		return c.closedStream(f.stream)
@@ -179,7 +179,7 @@ func (c *conn) rst(f *frame) error {
 	}
 	code := errCode(binary.BigEndian.Uint32(f.payload))
 	c.mu.Lock()
-	h := c.streams[f.stream]
+	h := c.streams.get(f.stream)
 	whole := false
 	if h != nil {
 		whole = h.recvEnd
@@ -226,7 +226,7 @@ func (c *conn) countReset() error {
 // resetBySelf ends a stream for something that the other side did wrong on it.
 func (c *conn) resetBySelf(err streamError) error {
 	c.mu.Lock()
-	h := c.streams[err.stream]
+	h := c.streams.get(err.stream)
 	if h != nil {
 		h.reset(err.code)
 	} else {

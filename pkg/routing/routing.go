@@ -91,8 +91,9 @@ func New(cfg Config) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+	epoch := time.Now()
+	if cfg.Now != nil {
+		epoch = cfg.Now()
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -103,7 +104,7 @@ func New(cfg Config) (*Router, error) {
 	cfg.BackoffMax = max(cfg.BackoffMax, cfg.BackoffBase)
 	cfg.Routes = slices.Clone(cfg.Routes)
 	slices.SortStableFunc(cfg.Routes, func(a, b Route) int { return len(b.Prefix) - len(a.Prefix) })
-	r := &Router{cfg: cfg, policy: p, epoch: cfg.Now(), peers: make(map[registry.Key]*Peer), rtts: make(map[string]time.Duration)}
+	r := &Router{cfg: cfg, policy: p, epoch: epoch, peers: make(map[registry.Key]*Peer), rtts: make(map[string]time.Duration)}
 	r.table.Store(&table{})
 	return r, nil
 }
@@ -215,7 +216,12 @@ func grpcService(method string) string {
 }
 
 // now is the time since the router was made, in nanoseconds: monotonic, so a step of the clock ends or begins no backoff.
-func (r *Router) now() int64 { return int64(r.cfg.Now().Sub(r.epoch)) }
+func (r *Router) now() int64 {
+	if r.cfg.Now == nil {
+		return int64(time.Since(r.epoch)) // it reads one clock, time.Now two
+	}
+	return int64(r.cfg.Now().Sub(r.epoch))
+}
 
 // refused backs a peer off. Calls that were waiting for the same connection all learn that it failed; only the first of them
 // counts, or ten calls would make ten refusals of one.

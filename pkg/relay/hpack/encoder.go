@@ -1,6 +1,10 @@
 package hpack
 
-import "golang.org/x/net/http2/hpack"
+import (
+	"unsafe"
+
+	"golang.org/x/net/http2/hpack"
+)
 
 // Encoder encodes the header blocks of one direction of a connection.
 type Encoder struct {
@@ -8,12 +12,35 @@ type Encoder struct {
 	// pairs and names say where in the dynamic table a field, or a name, was last put: the entry's number.
 	pairs map[pair]uint64
 	names map[string]uint64
+	// memo has where the fields of the last blocks were found, by the addresses of their strings: most blocks repeat those before.
+	memo [memoSize]found
 	// announce is the size to be announced with the next block; -1 for none. With emptied, 0 is announced before it.
 	announce int
 	emptied  bool
 }
 
 type pair struct{ name, value string }
+
+const memoSize = 32
+
+// found says where a field is: in the static table, or by its number in the dynamic one.
+type found struct {
+	field  pair
+	static int
+	number uint64
+}
+
+// memoOf gives the place of a field's memo; nil for one whose strings may be used again for others (see [Field]).
+func (e *Encoder) memoOf(f *Field) *found {
+	if f.How != Indexed || f.Value == "" || f.Name == "" {
+		return nil
+	}
+	name, value := uintptr(unsafe.Pointer(unsafe.StringData(f.Name))), uintptr(unsafe.Pointer(unsafe.StringData(f.Value)))
+	return &e.memo[(name>>4^value>>4)%memoSize]
+}
+
+// same tells whether two strings are one, and not only equal.
+func same(a, b string) bool { return len(a) == len(b) && unsafe.StringData(a) == unsafe.StringData(b) }
 
 // NewEncoder makes an encoder for a peer that has not yet sent its SETTINGS.
 func NewEncoder() *Encoder {
@@ -54,16 +81,32 @@ func (e *Encoder) Begin(dst []byte) []byte {
 
 // Append appends one field to a block.
 func (e *Encoder) Append(dst []byte, f Field) []byte {
+	memo := e.memoOf(&f)
+	if memo != nil && same(memo.field.value, f.Value) && same(memo.field.name, f.Name) {
+		if i := memo.static; i > 0 {
+			return appendInteger(dst, 0x80, 7, uint64(i))
+		}
+		if i := e.index(memo.number); i > 0 {
+			return appendInteger(dst, 0x80, 7, uint64(i))
+		}
+	}
 	if f.How == Never {
 		return e.literal(dst, f, 0x10, 4)
 	}
 	if i := staticPair(f.Name, f.Value); i > 0 {
+		if memo != nil {
+			*memo = found{field: pair{f.Name, f.Value}, static: i}
+		}
 		return appendInteger(dst, 0x80, 7, uint64(i))
 	}
 	if f.How == Plain || f.Size() > e.table.limit/2 {
 		return e.literal(dst, f, 0, 4)
 	}
-	if i := e.index(e.pairs[pair{f.Name, f.Value}]); i > 0 {
+	number := e.pairs[pair{f.Name, f.Value}]
+	if memo != nil {
+		*memo = found{field: pair{f.Name, f.Value}, number: number}
+	}
+	if i := e.index(number); i > 0 {
 		return appendInteger(dst, 0x80, 7, uint64(i))
 	}
 	dst = e.literal(dst, f, 0x40, 6)
@@ -72,6 +115,9 @@ func (e *Encoder) Append(dst []byte, f Field) []byte {
 		e.pairs[pair{kept.Name, kept.Value}] = e.table.added
 		e.names[kept.Name] = e.table.added
 		e.forget()
+		if memo != nil {
+			memo.number = e.table.added
+		}
 	}
 	return dst
 }

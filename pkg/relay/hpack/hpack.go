@@ -9,7 +9,7 @@ package hpack
 import "errors"
 
 // Field is one header field. Name and Value are valid until the next call of the Decoder that gave them; those of an Indexed field, and
-// where NameStays is set the name, for ever.
+// where NameStays is set the name, for ever. An Encoder relies on that of Indexed fields: their strings are never changed.
 type Field struct {
 	Name, Value string
 	// How is the representation in which the field came, or in which it is to be sent.

@@ -11,6 +11,9 @@ import (
 func (c *conn) responseHeaders(id uint32, end, tooLarge bool) error {
 	h := c.lookup(id)
 	if h == nil {
+		if c.idle(id) {
+			return connError{codeProtocol, "HEADERS on an idle stream"}
+		}
 		return c.closedStream(id) // the block was decoded, which keeps the tables in step
 	}
 	c.link.spoke()

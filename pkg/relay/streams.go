@@ -12,9 +12,6 @@ func (c *conn) data(f *frame) error {
 	if f.stream == 0 {
 		return connError{codeProtocol, "DATA without a stream"}
 	}
-	if c.idle(f.stream) {
-		return connError{codeProtocol, "DATA on an idle stream"}
-	}
 	if err := c.creditConn(len(f.payload)); err != nil {
 		return err
 	}
@@ -27,6 +24,9 @@ func (c *conn) data(f *frame) error {
 	h := c.streams.get(f.stream)
 	if h == nil {
 		c.mu.Unlock()
+		if c.idle(f.stream) {
+			return connError{codeProtocol, "DATA on an idle stream"}
+		}
 		return c.closedStream(f.stream)
 	}
 	if h.recvEnd {
@@ -65,9 +65,6 @@ func (c *conn) headers(f *frame) error {
 	}
 	if c.link == nil && f.stream%2 == 0 {
 		return connError{codeProtocol, "HEADERS on an even stream"}
-	}
-	if c.link != nil && c.idle(f.stream) {
-		return connError{codeProtocol, "HEADERS on an idle stream"}
 	}
 	p, ok := f.unpad()
 	if !ok {

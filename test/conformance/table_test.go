@@ -56,8 +56,9 @@ const outlook = `
 Each line under *Abuse* also shows that an open call and new calls of other clients do not suffer, and that memory stays in bounds while the
 abuser's connection stands.
 
-Not in this table, because raw frames cannot show them: that trouble of the registry is no call's error (test/e2e), silence of 60 seconds
-with the servers of several languages (test/interop), and retries that configuration allows.
+Not in this table: that trouble of the registry is no call's error, and peers that vanish without a word (test/e2e); silence of 60 seconds
+with the servers of several languages (test/interop); retries that configuration allows, each limit by its value, and 100,000 idle streams
+(pkg/relay).
 `
 
 // String is the page.

@@ -1,10 +1,6 @@
 package relay
 
-import (
-	"slices"
-
-	"github.com/flyproxy/flyproxy/pkg/relay/hpack"
-)
+import "github.com/flyproxy/flyproxy/pkg/relay/hpack"
 
 // half is a stream on one connection. A call has two: one towards its client, one towards its peer; after a retry the latter is
 // another one.
@@ -22,14 +18,10 @@ type half struct {
 	// Towards the other side.
 	// window is what it lets us send on this stream, less the initial window that is in force (RFC 9113 §6.9.2): so a change of that
 	// costs the same however many streams there are. See sendWindow.
-	window  int64
-	pending queue // what waits for a window or for room; nothing is encoded ahead of its turn
-	// from is where pending came from; for its first free octets no credit is to be returned.
-	from     *half
-	free     int
-	trailers []hpack.Field
-	end      bool // END_STREAM follows pending and trailers
-	queued   bool // in conn.blocked
+	window   int64
+	backlog  *backlog // what waits for a window or for room; nil while nothing ever did
+	end      bool     // END_STREAM follows what waits
+	queued   bool     // in conn.blocked
 	sentEnd  bool
 	stop     bool // reset with stopCode once END_STREAM was sent
 	stopCode errCode
@@ -63,8 +55,8 @@ func (h *half) sendHeaders(fields []hpack.Field, end bool) {
 	if h.gone || h.sentEnd || h.end {
 		return
 	}
-	if h.pending.n > 0 {
-		h.trailers, h.end = cloneFields(fields), true
+	if h.waiting() > 0 {
+		h.backlog.trailers, h.end = cloneFields(fields), true
 		return
 	}
 	h.conn.appendBlock(h.id, fields, end)
@@ -117,19 +109,13 @@ func (h *half) sendData(p []byte, end bool, from *half) (dropped int) {
 	if h.gone || h.sentEnd || h.end {
 		return len(p)
 	}
-	if h.pending.n == 0 {
+	if h.waiting() == 0 {
 		p = h.sendNow(p, end, from, 0)
 		if len(p) == 0 {
 			return 0
 		}
 	}
-	if from == nil {
-		h.free += len(p) // only ever in front of bytes that give credit
-	} else {
-		h.from = from
-	}
-	h.pending.push(p)
-	h.conn.pendingBytes += len(p)
+	h.wait(p, from)
 	h.end = h.end || end
 	h.enqueue()
 	return 0
@@ -180,86 +166,6 @@ func (c *conn) owe(from *half, n int) {
 		return
 	}
 	c.credits = append(c.credits, credit{upTo: upTo, from: from, n: uint32(n)})
-}
-
-// enqueue has a half that waits looked at when the connection's window opens or its socket takes more. While it is the stream's own
-// window that is shut, its WINDOW_UPDATE does.
-func (h *half) enqueue() {
-	if !h.queued && h.sendWindow() > 0 {
-		h.queued = true
-		h.conn.blocked = append(h.conn.blocked, h)
-	}
-}
-
-// resumeBlocked lets those that wait for the connection go on, in turn.
-func (c *conn) resumeBlocked() {
-	if len(c.blocked) == 0 {
-		return
-	}
-	n := len(c.blocked)
-	for i := range n {
-		if c.sendWindow <= 0 || len(c.out) >= outHigh {
-			c.blocked = slices.Delete(c.blocked, 0, i)
-			return
-		}
-		h := c.blocked[i]
-		h.queued = false
-		if h.gone {
-			c.stale--
-			continue
-		}
-		h.resume() // it may be appended to blocked again
-	}
-	c.blocked = slices.Delete(c.blocked, 0, n)
-}
-
-// unblock notes that a half which is queued has ended. It stays in blocked until its turn comes, or until such are the most of those
-// that are there: a window may stay shut for long.
-func (c *conn) unblock() {
-	if c.stale++; c.stale < 64 || 2*c.stale < len(c.blocked) {
-		return
-	}
-	c.stale = 0
-	c.blocked = slices.DeleteFunc(c.blocked, func(h *half) bool { return h.gone })
-}
-
-// resume sends what waited.
-func (h *half) resume() {
-	if h.gone || h.pending.n == 0 {
-		return
-	}
-	for h.pending.n > 0 {
-		front := h.pending.front()
-		last := len(front) == h.pending.n
-		rest := h.sendNow(front, last && h.end && h.trailers == nil, h.from, h.free)
-		if h.gone {
-			return // it has ended, and was discarded
-		}
-		sent := len(front) - len(rest)
-		h.conn.pendingBytes -= sent
-		h.free = max(0, h.free-sent)
-		h.pending.pop(sent)
-		if len(rest) > 0 {
-			h.enqueue()
-			return
-		}
-	}
-	if h.trailers != nil && !h.sentEnd {
-		trailers := h.trailers
-		h.trailers, h.end = nil, false
-		h.conn.appendBlock(h.id, trailers, true)
-		h.ended()
-	}
-}
-
-// discard throws away what waits: nobody is to get it any more.
-func (h *half) discard() {
-	if h.pending.n > 0 {
-		h.conn.pendingBytes -= h.pending.n
-		h.pending.clear()
-		h.conn.account()
-	}
-	h.trailers, h.end, h.free, h.from = nil, false, 0, nil
 }
 
 // ended notes that END_STREAM was sent.

@@ -49,7 +49,7 @@ func (e *Engine) largest() (*half, *conn) {
 		c.mu.Lock()
 		if c.pendingBytes > waits {
 			for h := range c.streams.all() {
-				if n := h.pending.n; n > waits {
+				if n := h.waiting(); n > waits {
 					most, waits = h, n
 				}
 			}

@@ -73,6 +73,25 @@ func TestPlaceGivenBackIsTaken(t *testing.T) {
 	}
 }
 
+// A call that has found no connection just before one came up opens no second one.
+func TestNoSecondConnectionBesideOneWithRoom(t *testing.T) {
+	enginetest.CheckLeaks(t)
+	subject, made := white(Config{})
+	raw := enginetest.StartRawPeer(t, nil, enginetest.AnswerAll("x"))
+	s := subject.Start(t, enginetest.Setup{})
+	s.Set(enginetest.Instance("a", raw.Address))
+	c := enginetest.DialRaw(t, s.Address)
+	c.Request(1, true)
+	c.Result()
+	pe := (*made).pool.peer(s.Router.Known()[0])
+	pe.mu.Lock()
+	dial, v := pe.decide(true, pe.e.clock())
+	pe.mu.Unlock()
+	if dial || v != taken {
+		t.Errorf("dial %v, verdict %v", dial, v)
+	}
+}
+
 // A peer that the pool forgets while a call is on its way to it is not used: nobody would look after its connections.
 func TestForgottenPeerIsNotUsed(t *testing.T) {
 	enginetest.CheckLeaks(t)

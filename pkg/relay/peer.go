@@ -89,6 +89,7 @@ func (pe *peer) take(s *stream, c *conn) verdict {
 // decide says what a call does that found no room: whether a connection is opened for it, and whether it waits. The caller holds mu.
 func (pe *peer) decide(mayLeave bool, now int64) (dial bool, v verdict) {
 	var ready, silent, shut int
+	free := false
 	for _, l := range pe.links {
 		switch {
 		case l.leaving:
@@ -96,9 +97,11 @@ func (pe *peer) decide(mayLeave bool, now int64) (dial bool, v verdict) {
 			silent++
 		default:
 			ready++
-			if l.most.Load() == 0 {
+			most := l.most.Load()
+			if most == 0 {
 				shut++
 			}
+			free = free || l.streams.Load() < most
 		}
 	}
 	open := ready + silent
@@ -106,6 +109,8 @@ func (pe *peer) decide(mayLeave bool, now int64) (dial bool, v verdict) {
 	switch {
 	case pe.removed:
 		return false, refused
+	case free:
+		return false, taken // room has come up since the caller looked: startWaiting finds it
 	case silent > 0 && ready == 0 && mayLeave:
 		return false, busy
 	case pe.dialing:

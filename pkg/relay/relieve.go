@@ -8,7 +8,7 @@ import (
 const (
 	// unreadMost is more than DATA alone can fill of what is written ahead of a socket (outHigh twice, once being written). Where there
 	// is more it is header blocks, of which the other side reads none and brings about ever more. Such a connection ends if its socket
-	// has taken nothing for unreadFor, or if it holds half of all that is allowed.
+	// has taken nothing for unreadFor, or if it holds half of all that is allowed. (Where little is allowed, half of it is much.)
 	unreadMost = 256 << 10
 	unreadFor  = int64(250 * time.Millisecond)
 	// stuckFor is how long a socket has taken nothing that ends for it when all that is held waits for sockets, and is too much.
@@ -44,7 +44,8 @@ func (e *Engine) largest() (*half, *conn) {
 	var most *half
 	var unread, stuck, endless *conn
 	var waits, unreads, sticks, blocks int
-	now := e.clock()
+	now, much := e.clock(), e.cfg.Limits.BufferedBytes/2
+	few := int(min(unreadMost, much))
 	for _, c := range e.all(func(*conn) bool { return true }) {
 		c.mu.Lock()
 		if c.pendingBytes > waits {
@@ -58,7 +59,7 @@ func (e *Engine) largest() (*half, *conn) {
 		if c.tookAt != 0 {
 			idle = now - c.tookAt
 		}
-		if n > max(unreads, unreadMost) && (idle >= unreadFor || int64(n) > e.cfg.Limits.BufferedBytes/2) {
+		if n > max(unreads, few) && (idle >= unreadFor || int64(n) > much) {
 			unread, unreads = c, n
 		}
 		if n > sticks && idle >= stuckFor {

@@ -42,10 +42,10 @@ func startCounted(t *testing.T, settings ...http2.Setting) *counted {
 func TestOneConnectionPerPeer(t *testing.T) {
 	enginetest.CheckLeaks(t)
 	const calls = 100
-	var held []uint32
 	var conns atomic.Int64
 	peer := enginetest.StartRawPeer(t, nil, func(c *enginetest.RawConn) {
 		conns.Add(1)
+		var held []uint32
 		for h := c.Next(); h != nil; h = c.Next() {
 			if held = append(held, h.StreamID); len(held) < calls {
 				continue

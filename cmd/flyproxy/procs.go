@@ -38,7 +38,7 @@ const (
 // GOMAXPROCS in the environment.
 func adaptProcs(sys system, log *slog.Logger) (stop func()) {
 	most := runtime.GOMAXPROCS(0)
-	if _, told := sys.variable("GOMAXPROCS"); told || most == 1 {
+	if told, _ := sys.variable("GOMAXPROCS"); told != "" || most == 1 {
 		return func() {}
 	}
 	p := &procs{most: most, now: most, set: func(n int) { runtime.GOMAXPROCS(n) }, log: log, cpu: processCPU}

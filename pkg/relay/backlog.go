@@ -2,6 +2,7 @@ package relay
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/flyproxy/flyproxy/pkg/relay/hpack"
 )
@@ -14,6 +15,8 @@ type backlog struct {
 	from     *half
 	free     int
 	trailers []hpack.Field // behind the octets
+	// trailerBytes is what trailers take.
+	trailerBytes int
 }
 
 // waiting is how many octets wait.
@@ -22,6 +25,37 @@ func (h *half) waiting() int {
 		return 0
 	}
 	return h.backlog.n
+}
+
+// held is how much memory what waits takes.
+func (h *half) held() int {
+	if h.backlog == nil {
+		return 0
+	}
+	return h.backlog.n + h.backlog.trailerBytes
+}
+
+// waitTrailers has trailers wait behind octets that do.
+func (h *half) waitTrailers(fields []hpack.Field) {
+	b := h.backlog
+	b.trailers, b.trailerBytes = keepFields(fields)
+	h.conn.pendingBytes += b.trailerBytes
+	h.end = true
+}
+
+// keepFields gives fields that stay valid when their decoder goes on, and what they take.
+func keepFields(fields []hpack.Field) (kept []hpack.Field, size int) {
+	kept = make([]hpack.Field, len(fields))
+	for i, f := range fields {
+		if f.How != hpack.Indexed {
+			if f.Value = strings.Clone(f.Value); !f.NameStays {
+				f.Name = strings.Clone(f.Name)
+			}
+		}
+		kept[i] = f
+		size += fieldOverhead + len(f.Name) + len(f.Value)
+	}
+	return kept, size
 }
 
 // wait has octets wait, behind those that do.
@@ -104,7 +138,8 @@ func (h *half) resume() {
 	}
 	if b.trailers != nil && !h.sentEnd {
 		trailers := b.trailers
-		b.trailers, h.end = nil, false
+		h.conn.pendingBytes -= b.trailerBytes
+		b.trailers, b.trailerBytes, h.end = nil, 0, false
 		h.conn.appendBlock(h.id, trailers, true)
 		h.ended()
 	}
@@ -112,7 +147,7 @@ func (h *half) resume() {
 
 // discard throws away what waits: nobody is to get it any more.
 func (h *half) discard() {
-	if n := h.waiting(); n > 0 {
+	if n := h.held(); n > 0 {
 		h.conn.pendingBytes -= n
 		h.backlog.clear()
 		h.conn.account()

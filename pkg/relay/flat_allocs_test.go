@@ -6,8 +6,10 @@ import (
 	"testing"
 )
 
-// mostAllocations is how many allocations the engine may make for a call whose header blocks the connections have seen before.
-const mostAllocations = 4
+// mostAllocations is how many allocations the engine may make for a call whose header blocks the connections have seen before. The one
+// is the call's own record (stream), which two readers, a timer and a queue may hold when it ends; to use it again would need counting who
+// does, on the way of every call. The tenth is for what is done now and then.
+const mostAllocations = 1.1
 
 // The figure is that of the engine: client and peer run in this process too, but allocate nothing once they are warm, and what is
 // measured without an engine between them is taken off.
@@ -43,8 +45,8 @@ func TestAllocationsPerCall(t *testing.T) {
 			if direct > 0.1 {
 				t.Errorf("client and peer themselves make %.2f allocations a call: the figure says little", direct)
 			}
-			if most := mostAllocations + poolAllowance; through-direct > float64(most) {
-				t.Errorf("%.2f allocations a call, %d are allowed", through-direct, most)
+			if most := mostAllocations + float64(poolAllowance); through-direct > most {
+				t.Errorf("%.2f allocations a call, %.1f are allowed", through-direct, most)
 			}
 		})
 	}

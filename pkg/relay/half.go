@@ -56,7 +56,7 @@ func (h *half) sendHeaders(fields []hpack.Field, end bool) {
 		return
 	}
 	if h.waiting() > 0 {
-		h.backlog.trailers, h.end = cloneFields(fields), true
+		h.waitTrailers(fields)
 		return
 	}
 	h.conn.appendBlock(h.id, fields, end)
@@ -274,12 +274,4 @@ func (h *half) pay(more int64) {
 	h.recvWindow += n
 	h.recvMax += more
 	h.owed = 0
-}
-
-func cloneFields(fields []hpack.Field) []hpack.Field {
-	out := make([]hpack.Field, len(fields))
-	for i, f := range fields {
-		out[i] = hpack.Field{Name: string(append([]byte(nil), f.Name...)), Value: string(append([]byte(nil), f.Value...)), How: f.How}
-	}
-	return out
 }

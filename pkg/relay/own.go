@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -41,8 +42,23 @@ func (e *Engine) isOwn(method string) bool {
 	return own
 }
 
-// takeOwn gives a call to the sidecar's own services.
-func (s *stream) takeOwn(c *conn) {
+// A call to the sidecar's own services takes much more memory than one that is forwarded: it has goroutines and its metadata in maps as
+// long as it is open. So it counts as ownCost calls, and its fields may take ownFields octets at the most.
+const (
+	ownCost   = 32
+	ownFields = 4 << 10
+)
+
+// takeOwn gives a call to the sidecar's own services; size is what its fields take.
+func (s *stream) takeOwn(c *conn, size int) {
+	if size > ownFields {
+		s.e.hit(limitHeaderBytes)
+		if _, mine := s.claim(); mine {
+			s.fail(c, statusResourceExhausted, fmt.Sprintf("the headers are too large: the sidecar's own services take %d bytes", ownFields))
+			s.finish(c, outcomeOfOurs, statusResourceExhausted)
+		}
+		return
+	}
 	if s.e.own.take(s, c) != taken {
 		s.ownGone(c)
 	}

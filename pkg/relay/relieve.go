@@ -50,7 +50,7 @@ func (e *Engine) largest() (*half, *conn) {
 		c.mu.Lock()
 		if c.pendingBytes > waits {
 			for h := range c.streams.all() {
-				if n := h.waiting(); n > waits {
+				if n := h.held(); n > waits {
 					most, waits = h, n
 				}
 			}

@@ -60,8 +60,8 @@ const usualFields = 2 << 10
 // fieldOverhead is what a field takes besides its strings.
 const fieldOverhead = int(unsafe.Sizeof(hpack.Field{}))
 
-// keepFields counts large fields, if there is room for them.
-func (r *replay) keepFields(e *Engine, c *conn, size int) bool {
+// countFields counts large fields, if there is room for them.
+func (r *replay) countFields(e *Engine, c *conn, size int) bool {
 	if size <= usualFields {
 		return true
 	}

@@ -46,12 +46,12 @@ func (c *conn) requestHeaders(id uint32, end, tooLarge bool) error {
 	switch {
 	case tooLarge:
 		s.reject(c, limitHeaderBytes, int64(l.HeaderBytes), "the call's headers are too large")
-	case c.e.inFlight.Load()+c.e.ownCalls.Load() > int64(l.Calls):
+	case c.e.inFlight.Load()+c.e.ownCalls.Load()*ownCost > int64(l.Calls):
 		s.reject(c, limitCalls, int64(l.Calls), "too many calls are open")
 	case s.own:
-		s.takeOwn(c)
+		s.takeOwn(c, size)
 	default:
-		kept := s.request.keepFields(c.e, c, size)
+		kept := s.request.countFields(c.e, c, size)
 		if s.deadline != 0 {
 			c.addDeadline(s)
 		}

@@ -52,7 +52,9 @@ func (s *stream) route(c *conn) {
 }
 
 // mayLeave tells whether the call need not wait for its peer, because there may be another that has room at once.
-func (s *stream) mayLeave() bool { return s.call.ForceInstance == "" && !s.queues && s.busy < maxBusy }
+func (s *stream) mayLeave() bool {
+	return s.call.ForceInstance == "" && !s.own && !s.queues && s.busy < maxBusy
+}
 
 // maxReturns is how often a call comes back to peers that have not processed it, when there are no others.
 const maxReturns = 3

@@ -16,6 +16,11 @@ const (
 
 var outBuffers = sync.Pool{New: func() any { return new([outSize]byte) }}
 
+// creditRoom is how many credits one write mostly brings at the most; beyond it they are allocated.
+const creditRoom = 64
+
+var creditRooms = sync.Pool{New: func() any { return new([creditRoom]credit) }}
+
 // flush writes what the connections have to send, without waiting: what a socket does not take goes to a writer goroutine of that
 // connection. What is written gives credit to the streams that the octets came from, on other connections, which are flushed in
 // turn. It returns the emptied list for reuse. No lock is held by the caller.
@@ -24,12 +29,15 @@ func flush(list []*conn) []*conn {
 		return list
 	}
 	e := list[0].e
-	var room [16]credit // enough for most, without an allocation
-	got := room[:0]
+	room := creditRooms.Get().(*[creditRoom]credit)
+	got, most := room[:0], 0
 	for i := 0; i < len(list); i++ {
 		got = list[i].write(got[:0])
 		list = accept(list, i+1, got)
+		most = max(most, len(got))
 	}
+	clear(room[:min(most, creditRoom)]) // or the halves of calls that are over would live on
+	creditRooms.Put(room)
 	clear(list)
 	if e.buffered.Load() > e.cfg.Limits.BufferedBytes {
 		e.relieve()

@@ -47,16 +47,17 @@ type Limits struct {
 	// StreamsPerConnection [max_concurrent_streams] bounds the open calls of one client connection (default 16,384). Clients are
 	// told; a stream beyond it is reset with REFUSED_STREAM, which says that it was not processed.
 	StreamsPerConnection uint32
-	// Calls [max_calls] bounds the open calls of all connections (default 32,768). A call beyond it ends with RESOURCE_EXHAUSTED.
+	// Calls [max_calls] bounds the open calls of all connections (default 32,768). A call beyond it ends with RESOURCE_EXHAUSTED. One to
+	// the sidecar's own services counts as 32, since it takes as much memory.
 	Calls int
 	// Connections [max_connections] bounds the client connections (default 1,024). One beyond it is told GOAWAY and closed.
 	Connections int
-	// BufferedBytes [max_buffered_bytes] bounds what is held because the other side does not take it (default 32 MiB). At the bound the
-	// call that holds the most ends with RESOURCE_EXHAUSTED. Where it is no call but a connection whose other side does not read, that
-	// is closed; calls that a peer has then end with UNAVAILABLE.
+	// BufferedBytes [max_buffered_bytes] bounds what is held because the other side does not take it, and header blocks that are not whole
+	// yet (default 32 MiB). At the bound the call that holds the most ends with RESOURCE_EXHAUSTED. Where it is no call but a connection
+	// whose other side does not read, or does not end its header block, that is closed; calls that a peer has then end with UNAVAILABLE.
 	BufferedBytes int64
 	// ReplayBytes [max_replay_bytes] bounds what is kept of requests so that they can be sent, or sent again: DATA, and headers of more
-	// than 4 KiB (default 8 MiB). A call for which there is no room is not replayed; one that still waits for a connection ends with
+	// than 2 KiB (default 8 MiB). A call for which there is no room is not replayed; one that still waits for a connection ends with
 	// RESOURCE_EXHAUSTED.
 	ReplayBytes int64
 	// ResetsPerSecond [max_resets_per_second] bounds the streams of one client connection that are reset, by it or for what it did

@@ -8,8 +8,7 @@ import (
 // A PING that came along with HEADERS or DATA is answered along with what those bring about, mostly the response, and not in a segment
 // of its own: grpc-go sends one with nearly every call, on both sides, and a write that wakes the other side for 17 octets costs as
 // much as the one that passes the call on. RFC 9113 §6.7 wants answers before other frames, which they still are: they stand in front
-// in the buffer. lateWithin is how long one may
-// wait for company; a PING that came without any is answered at once.
+// in the buffer. lateWithin is how long one may wait for company; a PING that came without any is answered at once.
 const lateWithin = 5 * time.Millisecond
 
 // late are the connections with an answer that waits for company.

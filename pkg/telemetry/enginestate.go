@@ -22,8 +22,8 @@ func newEngineDescs(maxRegions int) engineDescs {
 		peers:      desc("flyproxy_peer_connections", "Connections to peers, by state.", "state"),
 		rtt: desc("flyproxy_peer_rtt_seconds",
 			"Longest smoothed round-trip time (TCP_INFO) to a connected peer, by the peer's region.", "region"),
-		buffered:  desc("flyproxy_buffered_bytes", "Payload that is held because whom it is for has not taken it yet."),
-		replay:    desc("flyproxy_replay_bytes", "Payload of requests that is kept until they are answered, to be sent again if need be."),
+		buffered:  desc("flyproxy_buffered_bytes", "Bytes that are held because whom they are for has not taken them yet: payload, waiting headers, unfinished header blocks."),
+		replay:    desc("flyproxy_replay_bytes", "Bytes of requests, and of their headers where these are large, that are kept to be sent again if need be."),
 		limitHits: desc("flyproxy_limit_hits_total", "How often a limit of the configuration was hit, by its key below limits.", "limit"),
 		retries:   desc("flyproxy_retries_total", "Attempts beyond the first of a call, by what became of the one before.", "reason"),
 	}

@@ -198,7 +198,7 @@ type UpstreamTLS struct {
 type Limits struct {
 	MaxHeaderBytes         Size          `key:"max_header_bytes" default:"256KiB" min:"4KiB" max:"64MiB" usage:"metadata of one call"`
 	MaxConcurrentStreams   int           `key:"max_concurrent_streams" default:"16384" min:"1" max:"1000000" usage:"open calls of a client connection"`
-	MaxCalls               int           `key:"max_calls" default:"32768" min:"1" max:"10000000" usage:"open calls of all connections"`
+	MaxCalls               int           `key:"max_calls" default:"16384" min:"1" max:"10000000" usage:"open calls of all connections"`
 	MaxConnections         int           `key:"max_connections" default:"1024" min:"1" max:"1000000" usage:"client connections"`
 	MaxBufferedBytes       Size          `key:"max_buffered_bytes" default:"32MiB" min:"64KiB" max:"64GiB" usage:"data that its reader does not take"`
 	MaxReplayBytes         Size          `key:"max_replay_bytes" default:"8MiB" min:"64KiB" max:"64GiB" usage:"requests kept to be sent again"`

@@ -52,7 +52,7 @@ access_log: {slow: 0s, failed: false, per_second: 3}
 		t.Errorf("retry: %+v", cfg.Retry)
 	}
 	want := config.Limits{
-		MaxHeaderBytes: 64 << 10, MaxConcurrentStreams: 16384, MaxCalls: 32768, MaxConnections: 1024, MaxBufferedBytes: 1 << 20,
+		MaxHeaderBytes: 64 << 10, MaxConcurrentStreams: 16384, MaxCalls: 16384, MaxConnections: 1024, MaxBufferedBytes: 1 << 20,
 		MaxReplayBytes: 8 << 20, MaxResetsPerSecond: 10_000, MaxQueuedControlFrames: 500, HandshakeTimeout: 10 * time.Second,
 		ClientIdleTimeout: 2 * time.Hour, MemoryShare: 0.25,
 	}

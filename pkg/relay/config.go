@@ -47,7 +47,7 @@ type Limits struct {
 	// StreamsPerConnection [max_concurrent_streams] bounds the open calls of one client connection (default 16,384). Clients are
 	// told; a stream beyond it is reset with REFUSED_STREAM, which says that it was not processed.
 	StreamsPerConnection uint32
-	// Calls [max_calls] bounds the open calls of all connections (default 32,768). A call beyond it ends with RESOURCE_EXHAUSTED. One to
+	// Calls [max_calls] bounds the open calls of all connections (default 16,384). A call beyond it ends with RESOURCE_EXHAUSTED. One to
 	// the sidecar's own services counts as 32, since it takes as much memory.
 	Calls int
 	// Connections [max_connections] bounds the client connections (default 1,024). One beyond it is told GOAWAY and closed.
@@ -93,7 +93,7 @@ func (c *Config) setDefaults() {
 	def(&c.DeadAfter, 5*time.Second)
 	def(&c.Limits.HeaderBytes, 256<<10)
 	def(&c.Limits.StreamsPerConnection, 16<<10)
-	def(&c.Limits.Calls, 32<<10)
+	def(&c.Limits.Calls, 16<<10)
 	def(&c.Limits.Connections, 1<<10)
 	def(&c.Limits.BufferedBytes, 32<<20)
 	def(&c.Limits.ReplayBytes, 8<<20)

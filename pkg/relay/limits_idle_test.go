@@ -60,16 +60,23 @@ func TestHundredThousandIdleStreams(t *testing.T) {
 	}
 }
 
-// With the limits as they are unless somebody changes them, a hundred thousand are too many.
+// With the limits as they are unless somebody changes them, a hundred thousand are too many, and as many as are allowed fit into a quarter
+// of a Machine of 256 MB, each with a message that is kept.
 func TestIdleStreamsBeyondTheDefault(t *testing.T) {
-	const calls, more = 32 << 10, 4000
+	const calls, more, most = 16 << 10, 4000, 64 << 20
 	b := newFlatBed(t)
 	clients := b.idle(3)
-	open(t, clients[:2], calls/2, false)
+	before := flatSizeNow()
+	open(t, clients[:2], calls/2, true)
 	b.await("all calls stand", func() bool { return b.streams() == calls })
+	if took := flatSizeNow().live - before.live; took > most {
+		t.Errorf("they take %d MiB", took>>20)
+	} else {
+		t.Logf("they take %.1f KiB each", float64(took)/calls/1024)
+	}
 	open(t, clients[2:], more, false)
 	for stream, fields := range clients[2].results(t, sample(clients[2].stream, more, more)) {
-		if got := flatStatus(fields); got != "8" || !strings.Contains(fmt.Sprint(fields), "limits.max_calls of the sidecar is 32768") {
+		if got := flatStatus(fields); got != "8" || !strings.Contains(fmt.Sprint(fields), "limits.max_calls of the sidecar is 16384") {
 			t.Fatalf("stream %d ends with %v", stream, fields)
 		}
 	}

@@ -4,11 +4,11 @@ import "sync"
 
 // Buffers are shared by all connections: one is held only while there is something in it, so what is idle costs none. Their sizes are
 // such that a message of the usual kind, which is kept while its call is unanswered, takes little, and that what the limits count in
-// octets takes no more than a few times as much.
+// octets takes no more than a few times as much. The medium one holds a whole frame: behind a part of one, no more is ever held.
 const (
 	tinyBuffer   = 512
 	smallBuffer  = 4 << 10
-	mediumBuffer = 16 << 10
+	mediumBuffer = frameHeaderLen + minMaxFrameSize
 	largeBuffer  = 64 << 10
 	bufferGrowth = 4 // from one size to the next, at least
 )

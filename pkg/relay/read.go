@@ -11,7 +11,8 @@ import (
 // input is what was read from a connection and not yet parsed. It belongs to the connection's reader.
 //
 // A read gets the largest of the shared buffers: a frame is never larger than the SETTINGS_MAX_FRAME_SIZE that we leave at its default, so
-// several fit. While there is nothing to read, no buffer is held, or, behind a part of a frame, one that is not much larger than that.
+// several fit. While there is nothing to read, no buffer is held, or, behind a part of a frame, one that is not much larger than that, and
+// no larger than a whole frame.
 type input struct {
 	nc  net.Conn
 	raw syscall.RawConn // nil where nc is no socket, or its bytes are not those of the socket (TLS)
@@ -69,11 +70,11 @@ func (in *input) readable(fd uintptr) bool {
 // wait reads where only the read itself tells that there is something: meanwhile a buffer is held, which is small unless the last one was
 // filled.
 func (in *input) wait() error {
-	size := in.end + smallBuffer
+	size := min(in.end+smallBuffer, mediumBuffer)
 	if in.filled {
 		size = largeBuffer
 	}
-	in.resize(min(size, largeBuffer))
+	in.resize(size)
 	n, err := in.nc.Read(in.buf[in.end:])
 	in.end += n
 	in.filled = in.end == len(in.buf)

@@ -5,6 +5,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -218,15 +220,18 @@ func (c *conn) writable(fd uintptr) {
 	}
 }
 
-// writer writes what the socket did not take at once, and what comes meanwhile, until nothing is left.
+// writePiece is how much the writer goroutine writes at most where only a write's end tells what was taken (TLS): a TLS record.
+const writePiece = 16 << 10
+
+// writer writes what the socket did not take at once, and what comes meanwhile, until nothing is left. With each piece that is taken its
+// credits are returned, and it is noted that the other side reads.
 func (c *conn) writer(buf, rest []byte) {
 	defer c.e.tasks.Done()
 	var got []credit
+	var list []*conn
+	await := c.writeSome()
 	for {
-		n, err := c.nc.Write(rest)
-		if err == nil && n < len(rest) {
-			err = io.ErrShortWrite
-		}
+		n, err := await(rest)
 		c.mu.Lock()
 		c.tookAt = c.e.clock()
 		got = c.written(n, got[:0])
@@ -238,24 +243,58 @@ func (c *conn) writer(buf, rest []byte) {
 			_ = c.nc.Close()
 			return
 		}
-		giveBack(buf)
-		c.resumeBlocked()
-		done := len(c.out) == 0
-		over := done && c.hangUp
-		if done {
-			c.writing, c.tookAt = false, 0
-		} else {
-			buf = c.takeOut()
-			rest = buf
+		done, over := false, false
+		if rest = rest[n:]; len(rest) == 0 {
+			giveBack(buf)
+			c.resumeBlocked()
+			done = len(c.out) == 0
+			over = done && c.hangUp
+			if done {
+				c.writing, c.tookAt = false, 0
+			} else {
+				buf = c.takeOut()
+				rest = buf
+			}
 		}
 		c.account()
 		c.mu.Unlock()
 		if over {
 			c.endSending()
 		}
-		flush(accept(nil, 0, got))
+		list = flush(accept(list, 0, got))
 		if done {
 			return
 		}
+	}
+}
+
+// writeSome gives what waits until the socket takes some of what it is given, and tells how much that was.
+func (c *conn) writeSome() func([]byte) (int, error) {
+	if c.raw == nil {
+		return func(p []byte) (int, error) {
+			p = p[:min(len(p), writePiece)]
+			n, err := c.nc.Write(p)
+			if err == nil && n < len(p) {
+				err = io.ErrShortWrite
+			}
+			return n, err
+		}
+	}
+	var p []byte
+	var n int
+	var failed error
+	try := func(fd uintptr) bool {
+		n, failed = writeNow(fd, p)
+		return failed != unix.EAGAIN
+	}
+	return func(some []byte) (int, error) {
+		p = some
+		if err := c.raw.Write(try); err != nil {
+			return 0, err
+		}
+		if failed == nil && n == 0 {
+			failed = io.ErrShortWrite
+		}
+		return n, failed
 	}
 }

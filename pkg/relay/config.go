@@ -53,8 +53,9 @@ type Limits struct {
 	// Connections [max_connections] bounds the client connections (default 1,024). One beyond it is told GOAWAY and closed.
 	Connections int
 	// BufferedBytes [max_buffered_bytes] bounds what is held because the other side does not take it, and header blocks that are not whole
-	// yet (default 32 MiB). At the bound the call that holds the most ends with RESOURCE_EXHAUSTED. Where it is no call but a connection
-	// whose other side does not read, or does not end its header block, that is closed; calls that a peer has then end with UNAVAILABLE.
+	// yet (default 32 MiB). At the bound, of the client that holds the most in sum, the largest call ends with RESOURCE_EXHAUSTED. Where
+	// most of what a connection holds is what its other side does not read, or a header block that does not end, it is closed; calls that a
+	// peer has then end with UNAVAILABLE.
 	BufferedBytes int64
 	// ReplayBytes [max_replay_bytes] bounds what is kept of requests so that they can be sent, or sent again: DATA, and headers of more
 	// than 2 KiB (default 8 MiB). A call for which there is no room is not replayed; one that still waits for a connection ends with

@@ -38,6 +38,9 @@ type conn struct {
 	// isLate says that the connection is among the engine's late ones.
 	isLate atomic.Bool
 
+	// reading belongs to who has set Engine.relieving.
+	reading reading
+
 	// The fields below belong to the reader.
 	in         input
 	dec        *hpack.Decoder

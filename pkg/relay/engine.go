@@ -46,6 +46,7 @@ type Engine struct {
 	// buffered is the DATA that waits for a window or for a socket, replay what is kept so that requests can be sent again.
 	buffered, replay atomic.Int64
 	relieving        atomic.Bool
+	rest             rest
 	late             late
 	hits             [limits]atomic.Uint64
 	retries          [reasons]atomic.Uint64

@@ -9,10 +9,11 @@ import (
 // Encoder encodes the header blocks of one direction of a connection.
 type Encoder struct {
 	table table
-	// pairs and names say where in the dynamic table a field, or a name, was last put: the entry's number.
+	// pairs and names say where in the dynamic table a field, or a name, was last put: the entry's number. They hold what the table
+	// holds, and the strings are the table's own, so that the table's limit bounds them too.
 	pairs map[pair]uint64
 	names map[string]uint64
-	// memo has where the fields of the last blocks were found, by the addresses of their strings: most blocks repeat those before.
+	// memo has where the small fields of the last blocks were found, by the addresses of their strings: most blocks repeat those before.
 	memo [memoSize]found
 	// announce is the size to be announced with the next block; -1 for none. With emptied, 0 is announced before it.
 	announce int
@@ -21,7 +22,12 @@ type Encoder struct {
 
 type pair struct{ name, value string }
 
-const memoSize = 32
+const (
+	memoSize = 32
+	// memoField is the size of the largest field that is remembered. The memo keeps strings that are in no table any more, so that
+	// their addresses are not used again; this bounds them to memoSize * memoField octets.
+	memoField = 160
+)
 
 // found says where a field is: in the static table, or by its number in the dynamic one.
 type found struct {
@@ -30,9 +36,9 @@ type found struct {
 	number uint64
 }
 
-// memoOf gives the place of a field's memo; nil for one whose strings may be used again for others (see [Field]).
+// memoOf gives the place of a field's memo; nil for one that is large, or whose strings may be used again for others (see [Field]).
 func (e *Encoder) memoOf(f *Field) *found {
-	if f.How != Indexed || f.Value == "" || f.Name == "" {
+	if f.How != Indexed || f.Value == "" || f.Name == "" || f.Size() > memoField {
 		return nil
 	}
 	name, value := uintptr(unsafe.Pointer(unsafe.StringData(f.Name))), uintptr(unsafe.Pointer(unsafe.StringData(f.Value)))
@@ -44,9 +50,11 @@ func same(a, b string) bool { return len(a) == len(b) && unsafe.StringData(a) ==
 
 // NewEncoder makes an encoder for a peer that has not yet sent its SETTINGS.
 func NewEncoder() *Encoder {
-	return &Encoder{
+	e := &Encoder{
 		table: table{limit: DefaultTableSize}, pairs: make(map[pair]uint64), names: make(map[string]uint64), announce: -1,
 	}
+	e.table.evicted = e.forget
+	return e
 }
 
 // maxTableSize bounds our own side of what a peer allows: a larger table finds hardly more and costs memory per connection.
@@ -63,7 +71,6 @@ func (e *Encoder) SetMaxTableSize(n uint32) {
 	}
 	e.announce = size
 	e.table.resize(size)
-	e.forget()
 }
 
 // Begin begins a block: what the peer must know first is appended to dst.
@@ -114,7 +121,6 @@ func (e *Encoder) Append(dst []byte, f Field) []byte {
 	if e.table.add(kept) {
 		e.pairs[pair{kept.Name, kept.Value}] = e.table.added
 		e.names[kept.Name] = e.table.added
-		e.forget()
 		if memo != nil {
 			memo.number = e.table.added
 		}
@@ -132,20 +138,13 @@ func (e *Encoder) index(number uint64) int {
 	return len(static) + int(e.table.added-number)
 }
 
-// forget clears the maps of what has left the table, once that is the most of them.
-func (e *Encoder) forget() {
-	if len(e.pairs) <= 2*e.table.count+32 {
-		return
+// forget drops what the maps say of an entry that leaves the table, unless they say where it was put again.
+func (e *Encoder) forget(f *Field, number uint64) {
+	if k := (pair{f.Name, f.Value}); e.pairs[k] == number {
+		delete(e.pairs, k)
 	}
-	for k, n := range e.pairs {
-		if e.index(n) == 0 {
-			delete(e.pairs, k)
-		}
-	}
-	for k, n := range e.names {
-		if e.index(n) == 0 {
-			delete(e.names, k)
-		}
+	if e.names[f.Name] == number {
+		delete(e.names, f.Name)
 	}
 }
 

@@ -9,6 +9,8 @@ type table struct {
 	limit int
 	// added counts all entries ever added: the newest entry's number. An entry's number never changes while its index does.
 	added uint64
+	// evicted, where it is set, is told of every entry that leaves, with its number.
+	evicted func(f *Field, number uint64)
 }
 
 // at gives the entry with the given index, counted from 1 for the newest; nil when there is none.
@@ -49,6 +51,9 @@ func (t *table) evict(size int) {
 	for t.size > size {
 		last := t.at(t.count)
 		t.size -= last.Size()
+		if t.evicted != nil {
+			t.evicted(last, t.added-uint64(t.count)+1)
+		}
 		*last = Field{} // frees the strings
 		t.count--
 	}

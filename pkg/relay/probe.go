@@ -1,5 +1,7 @@
 package relay
 
+import "time"
+
 // A window that is smaller than what the path holds makes a stream wait for credit in each round trip. How much the path holds is
 // found much as grpc-go does it (its bdpEstimator): a PING goes out while octets come in; what has come by the time of its answer is what
 // fits into one round trip. If that is a good part of the window, the window is doubled. Credit goes out in halves of a window (of
@@ -7,7 +9,8 @@ package relay
 //
 // An answer that was late says that the octets queued up on the way, as they do where the other side of the proxy is slower than the
 // sender; a larger window would only make that queue longer. So, from largeWindow on, what has come counts for the shortest round trip
-// that was seen.
+// that was seen. A path may become longer for good, so only the last two periods of leastPeriod count: a shorter round trip
+// counts at once, a longer one after 20 s at most while there is enough to measure.
 //
 // A PING is sent only after the other side has sent a good part of a window of DATA, so a server that counts PINGs between its own
 // DATA frames has nothing to count (gRFC A8).
@@ -25,8 +28,37 @@ type probe struct {
 	of   *half // nil when none is out
 	came int64 // what has come on that stream since
 	sent int64 // on the engine's clock
-	// least is the shortest round trip of all, in nanoseconds; 0 while there was none.
-	least int64
+	path shortest
+}
+
+const (
+	// leastPeriod and leastTrips are how long, and how many round trips, the shortest one counts before it is forgotten after as many
+	// again. Fewer say too little: a queue may have been there for all of them.
+	leastPeriod = int64(10 * time.Second)
+	leastTrips  = 16
+)
+
+// shortest is the shortest round trip of the period under way and of the one before, in nanoseconds; 0 while there was none.
+type shortest struct {
+	now, before int64
+	began       int64 // on the engine's clock
+	trips       int   // in the period under way
+}
+
+// add takes a round trip that has just ended, and gives the shortest.
+func (s *shortest) add(took, now int64) int64 {
+	if s.trips >= leastTrips && now-s.began >= leastPeriod {
+		*s = shortest{before: s.now}
+	}
+	if s.trips == 0 {
+		s.now, s.began = took, now
+	}
+	s.trips++
+	s.now = min(s.now, took)
+	if s.before == 0 {
+		return s.now
+	}
+	return min(s.now, s.before)
 }
 
 // roundTrip takes the end of the PING that is out. It gives what came on its stream meanwhile, and what of that the path's own round trip
@@ -34,11 +66,9 @@ type probe struct {
 func (p *probe) roundTrip(now int64) (of *half, came, own int64) {
 	of, came = p.of, p.came
 	took := max(now-p.sent, 1)
-	if p.least == 0 || took < p.least {
-		p.least = took
-	}
-	*p = probe{least: p.least}
-	return of, came, int64(float64(came) * float64(p.least) / float64(took))
+	least := p.path.add(took, now)
+	p.of, p.came = nil, 0
+	return of, came, int64(float64(came) * float64(least) / float64(took))
 }
 
 // measure counts n octets that came on h, and sends a PING when it is time to know whether its window is large enough.

@@ -89,7 +89,7 @@ type conn struct {
 	nextID       uint32  // upstream: the next stream id of ours
 	lastOpened   uint32  // downstream: the highest stream id that was taken on
 	resetsSent   recentResets
-	lastBusy     int64 // when the last stream ended, on the engine's clock
+	idleSince    int64 // downstream: since when the janitor has seen no calls, on the engine's clock; 0: not since the last call
 	prefaced     bool  // downstream: our side of the preface was sent
 	leaving      bool  // downstream: the first GOAWAY was sent
 	leavingWhy   string
@@ -138,7 +138,7 @@ const (
 func newConn(e *Engine, nc net.Conn) *conn {
 	c := &conn{
 		e: e, nc: nc, dec: hpack.NewDecoder(hpack.DefaultTableSize, int(e.cfg.Limits.HeaderBytes)), enc: hpack.NewEncoder(),
-		recvWindow: recvConnWindow, sendWindow: defaultWindow, nextID: 1, lastBusy: e.clock(),
+		recvWindow: recvConnWindow, sendWindow: defaultWindow, nextID: 1,
 		settings: peerSettings{initialWindow: defaultWindow, maxFrame: minMaxFrameSize, maxStreams: 1<<32 - 1},
 	}
 	c.raw = rawConn(nc)

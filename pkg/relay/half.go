@@ -212,7 +212,7 @@ func (h *half) forget() {
 	}
 	c.streams.remove(h)
 	if c.streams.len() == 0 {
-		c.lastBusy = c.e.clock()
+		c.idleSince = 0
 		if c.goingAway && !c.hangUp && c.closed == nil {
 			c.hangUpSoon()
 			c.e.flushLater(c) // who took the last stream away may have nothing to flush here

@@ -25,12 +25,12 @@ type holder struct {
 	unsent int
 	block  int
 	unread bool // its other side does not read, so the connection may end for what is unsent
-	waits  []waiting
+	waits  []waitingHalf
 	sorted bool
 }
 
-// waiting is a half on which octets wait.
-type waiting struct {
+// waitingHalf is a half on which octets wait.
+type waitingHalf struct {
 	half *half
 	n    int
 }
@@ -48,14 +48,14 @@ func (h *holder) lost() int {
 // add has the holder hold what waits on a half.
 func (h *holder) add(half *half, n int) {
 	h.calls += n
-	h.waits = append(h.waits, waiting{half, n})
+	h.waits = append(h.waits, waitingHalf{half, n})
 }
 
 // takeLargest takes the largest call out.
-func (h *holder) takeLargest() waiting {
+func (h *holder) takeLargest() waitingHalf {
 	if !h.sorted {
 		h.sorted = true
-		slices.SortFunc(h.waits, func(a, b waiting) int { return cmp.Compare(a.n, b.n) })
+		slices.SortFunc(h.waits, func(a, b waitingHalf) int { return cmp.Compare(a.n, b.n) })
 	}
 	last := len(h.waits) - 1
 	w := h.waits[last]
@@ -65,7 +65,7 @@ func (h *holder) takeLargest() waiting {
 }
 
 // waitsStill tells whether the call has not gone on meanwhile.
-func (w *waiting) waitsStill() bool {
+func (w *waitingHalf) waitsStill() bool {
 	w.half.conn.mu.Lock()
 	defer w.half.conn.mu.Unlock()
 	return w.half.conn.closed == nil && w.half.held() > w.n/2

@@ -93,7 +93,8 @@ func (c *conn) unsent() int {
 	return len(c.out) + int(c.base-c.wrote)
 }
 
-// unload closes a connection that still holds more than half of what it was seen to hold, and frees that. The reader finds out and ends the streams.
+// unload closes a connection that still holds more than half of what it was seen to hold, and frees that. The reader finds out and ends
+// the streams.
 func (c *conn) unload(seen int, why string) bool {
 	err := errors.New(why)
 	c.mu.Lock()

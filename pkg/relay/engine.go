@@ -273,13 +273,15 @@ func (e *Engine) janitor() {
 	defer e.tasks.Done()
 	t := time.NewTicker(min(tick, max(e.cfg.IdleTimeout/4, 10*time.Millisecond)))
 	defer t.Stop()
+	last := e.clock()
 	for {
 		select {
 		case <-e.ctx.Done():
 			return
 		case <-t.C:
 			now := e.clock()
-			e.pool.tend(now)
+			e.pool.tend(now, lateness(now-last))
+			last = now
 			e.closeIdleClients(now)
 			if e.buffered.Load() > e.cfg.Limits.BufferedBytes {
 				e.relieve()

@@ -28,16 +28,23 @@ type link struct {
 	// The following belong to the janitor: when a PING went out behind which nothing was heard, since when the peer is silent, since when
 	// it takes nothing of what waits for it, and when it was last seen to read while it had much yet to read.
 	pinged, suspect, stuck, reading int64
-	taken                           uint64 // path.taken at the last look
-	widest                          uint32 // the widest window that its kernel ever offered
+	// What is known of where the PING is: its end's place in what the connection writes, then in what the socket was given, and from when
+	// on it has been there, or 0.
+	pingEnd   int64
+	pingPlace uint64
+	arrived   int64
+	// looked is when the janitor last looked, missed what of the time since the last acknowledgement does not count: see stall.go.
+	looked, missed int64
+	taken          uint64 // path.taken at the last look
+	widest         uint32 // the widest window that its kernel ever offered
 
 	// Guarded by p.mu. A link that is leaving takes no new calls and is closed when its last has ended; a silent one takes no new calls
-	// as long as nothing is heard of it.
-	leaving, silent bool
-	counted         bool // as useless
+	// as long as nothing is heard of it, nor does one in doubt, of which nothing else is said.
+	leaving, silent, doubted bool
+	counted                  bool // as useless
 }
 
-func (l *link) takesCalls() bool { return !l.leaving && !l.silent }
+func (l *link) takesCalls() bool { return !l.leaving && !l.silent && !l.doubted }
 
 func (l *link) stays() bool { return !l.leaving }
 

@@ -8,7 +8,8 @@ import (
 
 // path is what the kernel knows of the way to the other side (tcp(7), TCP_INFO).
 type path struct {
-	rtt time.Duration // smoothed
+	known bool          // false where the connection is no TCP
+	rtt   time.Duration // smoothed
 	// sinceAck is the time since the last acknowledgement; unacked tells that one is due, retransmits how often what is due was sent
 	// again, probes how many keepalive probes are unanswered.
 	sinceAck    time.Duration
@@ -21,26 +22,33 @@ type path struct {
 	unsent int
 	window uint32
 	taken  uint64
+	// acked are the octets that were acknowledged, written those that were given to the socket, both from the same beginning.
+	acked, written uint64
 }
 
-// path gives what is known; false where the connection is no TCP.
-func (c *conn) path() (p path, ok bool) {
+// path gives what is known.
+func (c *conn) path() (p path) {
 	if c.tcp == nil {
-		return p, false
+		return p
 	}
-	err := c.tcp.Control(func(fd uintptr) {
+	_ = c.tcp.Control(func(fd uintptr) {
+		// Before TCP_INFO: what is acknowledged between the two counts twice, so written may be too large, and is never too small.
+		queued, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+		if err != nil {
+			return
+		}
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
 			return
 		}
-		ok = true
 		p = path{
-			rtt: time.Duration(info.Rtt) * time.Microsecond, sinceAck: time.Duration(info.Last_ack_recv) * time.Millisecond,
+			known: true, rtt: time.Duration(info.Rtt) * time.Microsecond, sinceAck: time.Duration(info.Last_ack_recv) * time.Millisecond,
 			unacked: info.Unacked > 0, retransmits: int(info.Retransmits), probes: int(info.Probes),
 			unsent: int(info.Notsent_bytes), window: info.Snd_wnd, taken: info.Bytes_acked + uint64(info.Snd_wnd),
+			acked: info.Bytes_acked, written: info.Bytes_acked + uint64(queued),
 		}
 	})
-	return p, ok && err == nil
+	return p
 }
 
 // maxRetransmit is the longest pause between two retransmissions.

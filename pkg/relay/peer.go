@@ -93,7 +93,7 @@ func (pe *peer) decide(mayLeave bool, now int64) (dial bool, v verdict) {
 	for _, l := range pe.links {
 		switch {
 		case l.leaving:
-		case l.silent:
+		case l.silent, l.doubted:
 			silent++
 		default:
 			ready++

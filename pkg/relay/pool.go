@@ -72,8 +72,8 @@ func (pe *peer) closeAll() {
 // maxWarm bounds how many peers are kept connected without a call.
 const maxWarm = 64
 
-// tend does what is due for the peers now and then.
-func (p *pool) tend(now int64) {
+// tend does what is due for the peers now and then. late is by how much it is late.
+func (p *pool) tend(now, late int64) {
 	likely := make(map[*routing.Peer]bool)
 	for _, of := range p.e.cfg.Router.Likely(maxWarm) {
 		likely[of] = true
@@ -81,7 +81,7 @@ func (p *pool) tend(now int64) {
 	}
 	p.peers.Range(func(k, v any) bool {
 		pe := v.(*peer)
-		pe.watch(now)
+		pe.watch(now, late)
 		if pe.waiters.Load() > 0 {
 			pe.reconsider(now)
 		}

@@ -20,6 +20,15 @@ import (
 // Config.DeadAfter, counted from the last sign of life where TCP has found the silence (it may lie keepAlive.Idle before the first
 // octet that was lost), and else from when something began to wait.
 //
+// One keepalive probe may get lost, or its answer, and the peer is well. As long as no more than that is known of a peer without calls,
+// new calls go elsewhere, or to a new connection, and nothing else is made of it: the router does not back it off.
+//
+// A PING is waited for from when the other side's kernel has it. Until then it may lie in a queue on the way, and the path is alive as
+// long as octets are acknowledged. For a process that is stopped they tell nothing, since its kernel acknowledges in its place.
+//
+// Other systems than Linux do not tell about the path. There a PING is waited for from when it was sent, wherever it lies, and a Machine
+// that is gone is found by PINGs while calls wait for it, else by the kernel when all of keepAlive's probes are lost.
+//
 // What it cannot find, since PINGs are few: a process that is stopped when nothing waits for it but calls for which it has spoken
 // since they were begun, or when it was already asked maxPings times since its last HEADERS or DATA. In the first case the next call
 // finds it.
@@ -31,7 +40,8 @@ const (
 	answerWithin = 700 * time.Millisecond
 	// ackWithin is how long octets may stay unacknowledged, over more than one retransmission.
 	ackWithin = time.Second
-	// probeWithin is how long a keepalive probe may stay unanswered, from the last acknowledgement on: keepalive begins after a second.
+	// probeWithin is how long a keepalive probe may stay unanswered, from the last acknowledgement on, where that is more than two round
+	// trips: keepalive begins after a second.
 	probeWithin = 1500 * time.Millisecond
 )
 
@@ -66,13 +76,13 @@ func (l *link) waits(now int64) {
 }
 
 // watch looks after the peer's links. It runs on the janitor.
-func (pe *peer) watch(now int64) {
+func (pe *peer) watch(now, late int64) {
 	pe.mu.Lock()
 	links := append([]*link(nil), pe.links...)
 	pe.mu.Unlock()
 	silent := 0
 	for _, l := range links {
-		if l.watch(now) {
+		if l.watch(now, late) {
 			silent++
 		}
 	}
@@ -83,24 +93,31 @@ func (pe *peer) watch(now int64) {
 }
 
 // watch looks after the link, and tells whether its peer is silent.
-func (l *link) watch(now int64) bool {
-	path, known := l.c.path()
-	if known {
+func (l *link) watch(now, late int64) bool {
+	path := l.c.path()
+	if path.known {
 		l.rtt.Store(int64(path.rtt))
 		if l.p.of != nil && path.rtt > 0 {
 			l.p.e.cfg.Router.Measured(l.p.of, path.rtt)
 		}
 	}
+	return l.judge(now, late, path)
+}
+
+// judge takes what is known of the path for what it says of the peer.
+func (l *link) judge(now, late int64, path path) bool {
+	l.pardon(now, late, &path)
 	since := l.silentSince(now, path)
+	l.looked = now
+	l.doubt(l.unprobed(&path))
 	switch {
 	case since == 0 && l.suspect != 0:
 		l.suspect = 0
 		l.setSilent(false)
 	case since != 0 && l.suspect == 0:
 		l.suspect = since
-		l.setSilent(true)
-	}
-	if l.suspect != 0 && now-l.suspect >= int64(l.p.e.cfg.DeadAfter) {
+		l.setSilent(true) // and what was read too late to count has until the next look
+	case l.suspect != 0 && now-l.suspect >= int64(l.p.e.cfg.DeadAfter):
 		l.c.sever(fmt.Errorf("%w: nothing was heard for %s", errSilent, l.p.e.cfg.DeadAfter))
 	}
 	return l.suspect != 0
@@ -110,8 +127,8 @@ func (l *link) watch(now int64) bool {
 func (l *link) silentSince(now int64, path path) int64 {
 	l.look(now, path)
 	heard := l.lastHeard.Load()
-	if l.pinged != 0 && heard >= l.pinged {
-		l.pinged = 0
+	if l.pinged != 0 {
+		l.follow(&path)
 	}
 	asked := l.unanswered.Load()
 	switch {
@@ -120,7 +137,7 @@ func (l *link) silentSince(now int64, path path) int64 {
 	case l.stuck != 0 && now-max(l.stuck, heard) >= int64(askAfter+answerWithin):
 		return max(l.stuck, heard)
 	case l.pinged != 0:
-		if since := max(l.pinged-int64(askAfter), l.reading); now-since >= int64(askAfter+answerWithin) {
+		if since := max(l.arrived-int64(askAfter), l.reading); l.arrived != 0 && now-since >= int64(askAfter+answerWithin) {
 			return since
 		}
 	case asked != 0 && now-max(asked, heard) >= int64(askAfter) && l.pings.Load() < maxPings:
@@ -138,7 +155,12 @@ func (l *link) lost(p *path) bool {
 	case p.unacked:
 		return p.sinceAck >= ackWithin && p.retransmits >= 2
 	}
-	return p.unsent == 0 && p.probes > 0 && p.sinceAck >= probeWithin
+	return l.unprobed(p) && (l.streams.Load() > 0 || p.probes > 1 && p.sinceAck >= keepAlive.Idle+keepAlive.Interval+2*p.rtt)
+}
+
+// unprobed tells whether a keepalive probe was not answered in time, and nothing else waits.
+func (l *link) unprobed(p *path) bool {
+	return !l.shut(p) && !p.unacked && p.unsent == 0 && p.probes > 0 && p.sinceAck >= max(probeWithin, keepAlive.Idle+2*p.rtt)
 }
 
 // look notes whether the peer takes what it is sent.
@@ -162,12 +184,56 @@ func (l *link) shut(p *path) bool { return p.window == 0 && l.widest > 0 }
 // ask sends a PING.
 func (l *link) ask(now int64) {
 	l.pings.Add(1)
-	l.pinged = now
+	l.pinged, l.arrived, l.pingPlace = now, 0, 0
 	c := l.c
 	c.mu.Lock()
 	c.putPing(0, alivePing)
+	l.pingEnd = c.base + int64(len(c.out))
 	c.mu.Unlock()
 	flush([]*conn{c})
+	path := c.path()
+	l.place(&path)
+}
+
+// place finds out where the PING ends in what the socket was given, once it was. It may come out too high by what was written since.
+func (l *link) place(p *path) {
+	l.c.mu.Lock()
+	wrote := l.c.wrote
+	l.c.mu.Unlock()
+	if wrote >= l.pingEnd {
+		l.pingPlace = p.written
+	}
+}
+
+// follow finds out whether the PING has come to the other side's kernel. It counts from the last look at which it had not.
+func (l *link) follow(p *path) {
+	switch {
+	case l.arrived != 0:
+		return
+	case !p.known:
+		l.arrived = l.pinged
+		return
+	case l.pingPlace == 0:
+		l.place(p)
+	}
+	if l.pingPlace != 0 && (p.acked >= l.pingPlace || p.acked == p.written) {
+		l.arrived = max(l.pinged, l.looked)
+	}
+}
+
+// doubt takes the link out of those that take calls, or puts it back, and says nothing of the peer.
+func (l *link) doubt(doubted bool) {
+	if l.doubted == doubted { // only the janitor changes it
+		return
+	}
+	pe := l.p
+	pe.mu.Lock()
+	l.doubted = doubted
+	pe.publish()
+	pe.mu.Unlock()
+	if !doubted {
+		pe.startWaiting(nil)
+	}
 }
 
 // setSilent takes the link out of those that take calls, or puts it back.

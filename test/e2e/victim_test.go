@@ -82,8 +82,14 @@ func (v *victim) to(ctx context.Context, id string) context.Context {
 // connect has the victim's service called on cc, until both of its peers are seen.
 func (v *victim) connect(t *testing.T, cc *grpc.ClientConn) {
 	t.Helper()
+	v.connectTo(t, cc, v.id, "well-"+v.id)
+}
+
+// connectTo has the victim's service called on cc, until these of its peers are seen.
+func (v *victim) connectTo(t *testing.T, cc *grpc.ClientConn, ids ...string) {
+	t.Helper()
 	v.GreeterClient = pb.NewGreeterClient(cc)
-	for _, id := range []string{v.id, "well-" + v.id} {
+	for _, id := range ids {
 		eventually(t, id+" answers", func() bool { return v.one(id, patience).err == nil })
 	}
 }

@@ -149,6 +149,17 @@ func TestPingBehindAQueueInThePath(t *testing.T) {
 	w.is("it is answered late", true, false, false)
 }
 
+// What is first seen when dead_after is already over is not cut in the same look.
+func TestSilentForLongAtFirstSight(t *testing.T) {
+	w := watch(t)
+	w.path.sinceAck, w.path.probes = time.Minute, 9
+	w.look(tick)
+	w.is("at first sight", false, true, false)
+	w.path.sinceAck += tick
+	w.look(tick)
+	w.is("a look later", false, true, true)
+}
+
 // The kernel of a process that is stopped goes on to acknowledge: the PING counts from when it was sent.
 func TestPingToAStoppedProcess(t *testing.T) {
 	w := watch(t)
@@ -170,6 +181,7 @@ func TestStandstill(t *testing.T) {
 	t.Run("PingIsOut", func(t *testing.T) {
 		w := watch(t)
 		w.ping()
+		w.look(tick)
 		w.look(minute)
 		w.is("it is awake", true, false, false)
 		w.heard(w.now + 1) // the answer lay in the socket
@@ -177,6 +189,17 @@ func TestStandstill(t *testing.T) {
 		w.look(tick)
 		w.look(4 * minute)
 		w.is("again", true, false, false)
+	})
+	t.Run("PingIsOutOnAnUnknownPath", func(t *testing.T) {
+		w := watch(t)
+		w.path = path{}
+		w.ping()
+		w.look(minute)
+		w.is("it is awake", true, false, false)
+		for range 2 {
+			w.look(tick)
+		}
+		w.is("it is not answered", false, true, false)
 	})
 	t.Run("PingIsNeverAnswered", func(t *testing.T) {
 		w := watch(t)

@@ -122,7 +122,7 @@ func (g growth) check(t *testing.T) {
 func (g *greedy) run(came *atomic.Int64) growth {
 	began := time.Now()
 	for {
-		for end := g.sent + burst; g.sent < end; {
+		for end := g.sent + burst; g.sent < end && time.Since(began) < enginetest.Patience/2; {
 			if !g.send() && !g.frame() {
 				return g.growth(began)
 			}

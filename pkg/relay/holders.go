@@ -146,8 +146,8 @@ type reading struct {
 // notRead is for how long, as far back as somebody looked, the other side has read nothing. A socket's own word comes late: once full,
 // it takes more only when a third of what it holds is gone, which may be megabytes.
 func (c *conn) notRead(now int64) int64 {
-	p, ok := c.path()
-	if !ok {
+	p := c.path()
+	if !p.known {
 		return now
 	}
 	if c.reading.since == 0 || c.reading.taken != p.taken {

@@ -143,7 +143,7 @@ func TestBufferedBytesOfHeaders(t *testing.T) {
 	small := enginetest.DialRaw(t, b.Address)
 	enginetest.Must(t, small.Framer.WriteSettings(shutWindows))
 	request(small, 1, true, "raw")
-	enginetest.Eventually(t, "the small one is held", func() bool { return b.Engine.Stats().BufferedBytes == 40_000 })
+	enginetest.Eventually(t, "the small one is held", func() bool { return b.Engine.Stats().BufferedBytes >= 40_000 })
 	c := b.unread("nobody")
 	const most = 500_000
 	calls := 0

@@ -83,6 +83,7 @@ func (c *conn) headers(f *frame) error {
 	}
 	c.block.stream, c.block.flags, c.block.frames = f.stream, f.flags, 1
 	c.block.buf = append(c.block.buf[:0], p...)
+	c.assembled(len(p))
 	return nil
 }
 

@@ -5,8 +5,8 @@
 // that one read brought, appends what they become to the target connections, and flushes each target once.
 //
 // The way of a call: conn.go reads and dispatches, streams.go and control.go take the frames, request.go begins a call, route.go
-// finds its peer, peer.go and link.go have the connections, half.go sends within the windows, write.go writes, response.go passes
-// the answer back. What a call owes both sides when something goes wrong is in stream.go, replay.go, retry.go and deadline.go.
+// finds its peer, peer.go and link.go have the connections, data.go passes DATA, half.go sends within the windows, write.go writes,
+// response.go passes the answer back. What a call owes both sides when something goes wrong is in stream.go, replay.go, retry.go and deadline.go.
 package relay
 
 import (

@@ -67,58 +67,6 @@ func (s *stream) claim() (up *half, mine bool) {
 	return s.up, mine
 }
 
-func (s *stream) responseData(c *conn, h *half, p []byte, end bool) error {
-	s.mu.Lock()
-	if s.up != h {
-		s.mu.Unlock()
-		return nil
-	}
-	if !s.begun {
-		s.mu.Unlock()
-		return streamError{h.id, codeProtocol, "DATA before HEADERS"}
-	}
-	over := end && !s.over
-	s.over = s.over || end
-	code := s.status
-	mute := end && s.grpc // a gRPC response that ends with DATA has no status
-	s.mu.Unlock()
-	dc := s.down.conn
-	dc.mu.Lock()
-	dropped := s.down.sendData(p, end && !mute, h)
-	if mute {
-		code = statusInternal
-		s.down.sendHeaders(trailers(code, "the peer ended its response without a status"), true)
-	}
-	if end {
-		s.down.resetAtEnd(codeNo)
-	}
-	dc.mu.Unlock()
-	c.touch(dc)
-	if dropped > 0 && h.returnCredit(uint32(dropped)) {
-		c.touch(c)
-	}
-	if end {
-		c.answeredOn(h)
-	}
-	if over {
-		s.finish(c, routing.Answered, code)
-	}
-	return nil
-}
-
-// answeredOn notes that the peer's response on h is complete. What the client may still send nobody reads: in gRPC a call is over with
-// its status, so the stream is freed at once, on both sides (RFC 9113 §8.1).
-func (c *conn) answeredOn(h *half) {
-	c.mu.Lock()
-	h.received()
-	open := !h.gone
-	h.reset(codeNo)
-	c.mu.Unlock()
-	if open {
-		c.touch(c)
-	}
-}
-
 // wasReset handles the other side's RST_STREAM on one half, which was forgotten already. whole says that that side had ended its
 // part before. It runs on the reader of c.
 func (s *stream) wasReset(c *conn, h *half, code errCode, whole bool) {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,9 +76,12 @@ type routed struct {
 	all    []*machine
 }
 
+// routers numbers them.
+var routers atomic.Int32
+
 func routedMachines(t testing.TB, n int) *routed {
 	t.Helper()
-	tag := fmt.Sprintf("fp%dr", os.Getpid())
+	tag := fmt.Sprintf("fp%dr%d", os.Getpid(), routers.Add(1)) // tests that use this run side by side
 	make := func(name string) *machine {
 		m := &machine{t: t, ns: tag + name}
 		ip(t, "netns", "add", m.ns)

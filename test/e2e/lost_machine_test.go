@@ -81,6 +81,8 @@ var routers atomic.Int32
 
 func routedMachines(t testing.TB, n int) *routed {
 	t.Helper()
+	_, err := exec.LookPath("ip")
+	need(t, "root with iproute2", os.Geteuid() == 0 && err == nil)
 	tag := fmt.Sprintf("fp%dr%d", os.Getpid(), routers.Add(1)) // tests that use this run side by side
 	make := func(name string) *machine {
 		m := &machine{t: t, ns: tag + name}
@@ -90,7 +92,7 @@ func routedMachines(t testing.TB, n int) *routed {
 		return m
 	}
 	r := &routed{router: make("")}
-	err := r.router.within(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0) })
+	err = r.router.within(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,12 +123,24 @@ func (r *routed) blackholes(do string, m *machine) {
 	ip(m.t, "-n", m.ns, "route", do, "blackhole", r.all[0].addr+"/128")
 }
 
+// sidecarAndClient starts a sidecar in the machine that knows these peers, and gives a client of it.
+func (m *machine) sidecarAndClient(entries ...string) (*process, *grpc.ClientConn) {
+	m.t.Helper()
+	p := m.start("sidecar", append(static(entries...), "FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=m0", "FLYPROXY_REGION=ams"),
+		flyproxy, "serve")
+	cc, err := grpc.NewClient("passthrough:///127.0.0.1:50052", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(m.dial))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { _ = cc.Close() })
+	return p, cc
+}
+
 // Machines vanish without a word: no FIN and no RST comes, and no ICMP. One does so under load, one while nothing is under way, one
 // comes back before upstream.dead_after.
 func TestLostMachine(t *testing.T) {
 	t.Parallel()
-	_, err := exec.LookPath("ip")
-	need(t, "root with iproute2", os.Geteuid() == 0 && err == nil)
 	app := filepath.Join(filepath.Dir(flyproxy), "app")
 	r := routedMachines(t, 5)
 	here, well := r.all[0], r.all[1]
@@ -141,14 +155,7 @@ func TestLostMachine(t *testing.T) {
 		m.start("app "+v.id, nil, app, "serve", port(m), v.id, "ams")
 		entries = append(entries, v.entries(port(m), port(well)))
 	}
-	here.start("sidecar", append(static(entries...), "FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=m0", "FLYPROXY_REGION=ams"),
-		flyproxy, "serve")
-	cc, err := grpc.NewClient("passthrough:///127.0.0.1:50052", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(here.dial))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cc.Close() })
+	_, cc := here.sidecarAndClient(entries...)
 	for _, v := range []*victim{idle, busy, back} {
 		v.connect(t, cc)
 	}

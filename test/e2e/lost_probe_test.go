@@ -3,14 +3,10 @@ package e2e_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // probes is how many keepalive probes the machine's kernel has sent.
@@ -48,22 +44,13 @@ func (m *machine) probes() (n int) {
 // A peer without calls is well, and one keepalive probe does not reach it, again and again. Nobody is told that it is silent.
 func TestLostProbe(t *testing.T) {
 	t.Parallel()
-	_, err := exec.LookPath("ip")
-	need(t, "root with iproute2", os.Geteuid() == 0 && err == nil)
 	app := filepath.Join(filepath.Dir(flyproxy), "app")
 	r := routedMachines(t, 2)
 	here, there := r.all[0], r.all[1]
 	address := "[" + there.addr + "]:50051"
 	there.start("app idle", nil, app, "serve", address, "idle", "ams")
 	entry := fmt.Sprintf("{service: idle, id: idle, address: %q, region: ams}", address)
-	sidecar := here.start("sidecar", append(static(entry), "FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=m0", "FLYPROXY_REGION=ams"),
-		flyproxy, "serve")
-	cc, err := grpc.NewClient("passthrough:///127.0.0.1:50052", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(here.dial))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cc.Close() })
+	sidecar, cc := here.sidecarAndClient(entry)
 	idle := &victim{id: "idle"}
 	idle.connectTo(t, cc, idle.id)
 	another := func() {

@@ -93,6 +93,19 @@ func (c *flatConn) usual(f *flatFrame) error {
 	return nil
 }
 
+// turn writes what there is to be written, unless there is still something to be handled, and handles one frame.
+func (c *flatConn) turn() (f flatFrame, err error) {
+	if !c.parsed() {
+		if err := c.flush(); err != nil {
+			return f, err
+		}
+	}
+	if f, err = c.next(); err == nil {
+		err = c.usual(&f)
+	}
+	return f, err
+}
+
 // flush writes what was appended to out.
 func (c *flatConn) flush() error {
 	if len(c.out) == 0 {

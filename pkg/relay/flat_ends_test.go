@@ -121,16 +121,8 @@ func serveFlat(nc net.Conn) error {
 	c := newFlatConn(nc)
 	c.out = appendFlatCredit(appendFlat(c.out, http2.FrameSettings, 0, 0, nil), 0, flatMuchCredit)
 	for {
-		if !c.parsed() {
-			if err := c.flush(); err != nil {
-				return err
-			}
-		}
-		f, err := c.next()
+		f, err := c.turn()
 		if err != nil {
-			return err
-		}
-		if err := c.usual(&f); err != nil {
 			return err
 		}
 		if (f.typ != http2.FrameHeaders && f.typ != http2.FrameData) || !f.flags.Has(http2.FlagDataEndStream) {

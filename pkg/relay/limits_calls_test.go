@@ -62,12 +62,15 @@ func TestClientWaitsForAStream(t *testing.T) {
 	ctx, cancel := context.WithCancel(at(enginetest.Context(t), "echo"))
 	enginetest.Open(t, ctx, cc)
 	enginetest.Open(t, ctx, cc)
+	enginetest.Eventually(t, "two calls of the client are open, and one of the second", func() bool { return b.Engine.Stats().InFlight == 3 })
 	var waiting sync.WaitGroup
 	for range 20 {
 		waiting.Go(func() { b.passes(cc) })
 	}
 	b.unharmed()
-	enginetest.Eventually(t, "two calls of the client are open, and one of the second", func() bool { return b.Engine.Stats().InFlight == 3 })
+	if st := b.Engine.Stats(); st.InFlight != 3 {
+		t.Errorf("%d calls are in flight, two of the client's and one of the second's are open", st.InFlight)
+	}
 	cancel()
 	waiting.Wait()
 	b.over("max_concurrent_streams", 0)

@@ -38,7 +38,7 @@ func (b *limitBed) innocent(n int) *enginetest.RawConn {
 	c := enginetest.DialRaw(b.t, b.Address)
 	enginetest.Must(b.t, c.Framer.WriteSettings(shutWindows))
 	request(c, 1, true, "raw", "octets", strconv.Itoa(n))
-	enginetest.Eventually(b.t, "the innocent call is held", func() bool { return b.Engine.Stats().BufferedBytes >= int64(n) })
+	enginetest.Eventually(b.t, "the innocent call is held", func() bool { return b.holds(n, 1) })
 	return c
 }
 

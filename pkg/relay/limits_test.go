@@ -179,6 +179,13 @@ func result(c *enginetest.RawConn, stream uint32) (code, message string) {
 	}
 }
 
+// holds tells whether so many octets of so many calls are held, and nothing else but the trailers that may wait behind them.
+func (b *limitBed) holds(octets, calls int) bool {
+	const trailers = 52 // grpc-status: its strings, and the field itself
+	held := b.Engine.Stats().BufferedBytes
+	return held >= int64(octets) && held <= int64(octets+calls*trailers)
+}
+
 // names checks that a text names a limit as the configuration does, and its value.
 func names(t *testing.T, text, key, value string) {
 	t.Helper()

@@ -57,6 +57,7 @@ type Registrar struct {
 	inbound *inbound
 
 	changed  chan struct{} // capacity 1: the health has changed
+	holds    chan holding  // taken by Run's loop
 	draining chan struct{} // closed by the first Drain
 	quiet    chan struct{} // closed by Run once it puts nothing any more
 	drain    sync.Once
@@ -101,6 +102,7 @@ func New(cfg Config) (*Registrar, error) {
 		log:      logger(cfg.Logger),
 		key:      cfg.Instance.Key(),
 		changed:  make(chan struct{}, 1),
+		holds:    make(chan holding),
 		draining: make(chan struct{}),
 		quiet:    make(chan struct{}),
 		retry:    backoff{low: reachRetryLow, high: reachRetryHigh},
@@ -141,68 +143,6 @@ func (r *Registrar) watch(ctx context.Context, done chan<- struct{}) {
 	r.watcher.Run(ctx)
 }
 
-// loop follows the app's health until ctx ends or a drain begins.
-func (r *Registrar) loop(ctx context.Context) {
-	var try *attempt
-	defer func() { try.stop() }()
-	timer := time.NewTimer(reachRetryHigh)
-	timer.Stop() // until an attempt has ended
-	defer timer.Stop()
-	up := false // the app was found reachable, and put
-	healthy := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.draining:
-			r.because("draining")
-			return
-		case <-r.changed:
-			h := r.watcher.Health()
-			if h.Healthy == healthy {
-				if !healthy {
-					r.because("the app is not healthy: " + h.Detail)
-				}
-				continue
-			}
-			healthy = h.Healthy
-			try.stop()
-			try = nil
-			timer.Stop()
-			r.retry.reset()
-			up = false
-			if healthy {
-				try = r.begin(ctx, h.Address)
-			} else {
-				r.down(h)
-			}
-		case <-timer.C:
-			if app := r.watcher.Health().Address; up {
-				try = r.beginAgain(ctx, app)
-			} else {
-				try = r.begin(ctx, app)
-			}
-		case <-try.ended():
-			err, inst := try.err, try.inst
-			try.stop()
-			try = nil
-			switch {
-			case err == nil && !up:
-				r.up(inst)
-				up = true
-			case err != nil && up:
-				r.lost(err)
-				up = false
-			}
-			if err != nil {
-				timer.Reset(r.failed(err))
-			} else if !r.inbound.listening() { // where we listen ourselves there is nothing to find out
-				timer.Reset(r.again.next())
-			}
-		}
-	}
-}
-
 // up registers what was found healthy and reachable.
 func (r *Registrar) up(inst registry.Instance) {
 	select {
@@ -224,14 +164,6 @@ func (r *Registrar) lost(err error) {
 		"app", r.cfg.App.Name, "error", err)
 	r.because(err.Error()) // before the registration changes, so that no status is without a reason
 	r.cfg.Beater.Drop(r.key)
-}
-
-// down takes the registration back, without waiting for the registry, and frees the advertised address: an app that starts again and
-// binds to [::] could not have it otherwise.
-func (r *Registrar) down(h Health) {
-	r.cfg.Beater.Drop(r.key)
-	r.inbound.shut()
-	r.because("the app is not healthy: " + h.Detail)
 }
 
 // failed notes why the app could not be registered and gives the wait before the next attempt.

@@ -38,7 +38,7 @@ func (r *Registrar) Status() Status {
 		if s.Registration.Err != nil {
 			s.Reason = "not in the registry: " + s.Registration.Err.Error()
 		}
-	} else if !h.Healthy && h.Known && s.Reason != "draining" {
+	} else if !h.Healthy && h.Known && s.Reason != "draining" && s.Reason != ReasonHeld {
 		s.Reason = "the app is not healthy: " + h.Detail // more recent
 	}
 	return s

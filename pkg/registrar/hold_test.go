@@ -1,0 +1,120 @@
+package registrar_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/flyproxy/flyproxy/pkg/registrar"
+)
+
+func TestHoldKeepsAHealthyAppOutAndItsConnectionsOpen(t *testing.T) {
+	l := echo(t, "127.0.0.1:0")
+	advertised := onV6(l.Addr().String())
+	r := startRegistrar(t, l.Addr().String(), advertised, withoutHealth)
+	r.awaitPhase(t, registrar.Registered)
+	before := dialTCP(t, advertised)
+	talk(t, before)
+	for range 2 { // the second one finds all done
+		if err := r.Hold(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.Status(); r.store.holds(key("m1")) || s.Registration.Phase != registrar.Withdrawn || s.Reason != registrar.ReasonHeld {
+			t.Fatalf("held: %+v", s)
+		}
+	}
+	talk(t, before)
+	talk(t, dialTCP(t, advertised)) // from a peer that has not learnt of it yet
+	if n := len(r.store.registrations()); n != 1 {
+		t.Errorf("registered %d times", n)
+	}
+	if err := r.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitPhase(t, registrar.Registered)
+	if s := r.Status(); s.Reason != "" || !s.Inbound.Listening {
+		t.Errorf("released: %+v", s)
+	}
+	talk(t, before)
+}
+
+// An app that dies while it is held must find its address free when it starts again, and stays out until Release.
+func TestHoldOutlastsARestartOfTheApp(t *testing.T) {
+	a, _ := startHealthy(t, "127.0.0.1:0")
+	advertised := onV6(a.address)
+	r := startRegistrar(t, a.address, advertised, nil)
+	r.awaitPhase(t, registrar.Registered)
+	if err := r.Hold(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !r.Status().Inbound.Listening {
+		t.Error("not listening for an app that is only held")
+	}
+	a.Stop()
+	await(t, "the advertised address is free", func() bool { return !r.Status().Inbound.Listening })
+	_, h := startHealthy(t, a.address)
+	await(t, "healthy again", func() bool { return r.Status().Health.Healthy })
+	// Health turns twice more; what the loop has taken in by then includes the first.
+	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	await(t, "unhealthy", func() bool { return r.Status().Health.State() == "unhealthy" })
+	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	await(t, "healthy", func() bool { return r.Status().Health.Healthy })
+	if err := r.Hold(t.Context()); err != nil { // goes through the loop
+		t.Fatal(err)
+	}
+	if n := len(r.store.registrations()); n != 1 || r.Status().Reason != registrar.ReasonHeld {
+		t.Errorf("registered %d times, reason %q", n, r.Status().Reason)
+	}
+	if err := r.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitPhase(t, registrar.Registered)
+}
+
+func TestHoldWithoutRegistryIsBoundedAndGoesOn(t *testing.T) {
+	a, _ := startHealthy(t, "127.0.0.1:0")
+	r := startRegistrar(t, a.address, a.address, nil)
+	r.awaitPhase(t, registrar.Registered)
+	hang := make(chan struct{})
+	r.store.do(func() { r.store.hang = hang })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Hold(ctx); !errors.Is(err, registrar.ErrNotWithdrawn) {
+		t.Errorf("Hold gave %v", err)
+	}
+	// Whether the loop took it or the context's end was first is open; asked once more, it has.
+	asked, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Hold(asked) }()
+	r.awaitPhase(t, registrar.Withdrawing)
+	stop()
+	if err := <-done; !errors.Is(err, registrar.ErrNotWithdrawn) || !errors.Is(err, context.Canceled) {
+		t.Errorf("Hold gave %v", err)
+	}
+	r.store.do(func() { r.store.hang = nil })
+	close(hang)
+	r.awaitPhase(t, registrar.Withdrawn)
+}
+
+func TestHoldDuringAndAfterADrain(t *testing.T) {
+	a, _ := startHealthy(t, "127.0.0.1:0")
+	r := startRegistrar(t, a.address, a.address, nil)
+	r.awaitPhase(t, registrar.Registered)
+	if err := r.Hold(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Hold(t.Context()); err != nil {
+		t.Errorf("Hold after Drain: %v", err)
+	}
+	if err := r.Release(t.Context()); err == nil {
+		t.Error("a drained app was released")
+	}
+	if s := r.Status(); s.Reason != "draining" || r.store.holds(key("m1")) {
+		t.Errorf("%+v", s)
+	}
+}

@@ -55,6 +55,7 @@ func (l *loader) check(cfg *Config) {
 	l.checkRegistration(cfg)
 	l.checkRegistry(&cfg.Registry)
 	l.checkRouting(&cfg.Routing)
+	l.checkRun(&cfg.Run)
 	l.checkTLS(cfg)
 	l.warnUnhonoured(cfg)
 }
@@ -212,6 +213,13 @@ func (l *loader) checkRouting(r *Routing) {
 	if r.Backoff.Base > r.Backoff.Max && !l.refusedBelow("routing.backoff") {
 		l.faultAt("routing.backoff.base", formatDuration(r.Backoff.Base),
 			"longer than routing.backoff.max, "+formatDuration(r.Backoff.Max),
+			"shorten it, or lengthen the other")
+	}
+}
+
+func (l *loader) checkRun(r *Run) {
+	if r.Backoff.Base > r.Backoff.Max && !l.refusedBelow("run.backoff") {
+		l.faultAt("run.backoff.base", formatDuration(r.Backoff.Base), "longer than run.backoff.max, "+formatDuration(r.Backoff.Max),
 			"shorten it, or lengthen the other")
 	}
 }

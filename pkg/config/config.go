@@ -40,6 +40,7 @@ type Config struct {
 	Upstream     Upstream     `key:"upstream"`
 	Limits       Limits       `key:"limits"`
 	Drain        Drain        `key:"drain"`
+	Run          Run          `key:"run"`
 	Admin        Admin        `key:"admin"`
 	Log          Log          `key:"log"`
 	AccessLog    AccessLog    `key:"access_log"`
@@ -212,11 +213,27 @@ type Limits struct {
 // Drain is the orderly end.
 type Drain struct {
 	Timeout time.Duration `key:"timeout" default:"4s" min:"0s" max:"5m" usage:"time that open calls have to end"`
+	Settle  time.Duration `key:"settle" default:"250ms" min:"0s" max:"1m" usage:"time that peers have to learn of a withdrawal"`
 }
 
-// Admin is the HTTP listener for health, status and metrics.
+// Run is about the app that `flyproxy run` starts. No other command reads it.
+type Run struct {
+	Restart     string        `key:"restart" default:"never" oneof:"never|on-failure|always" usage:"when an app that has ended is started again"`
+	Backoff     RunBackoff    `key:"backoff"`
+	StopTimeout time.Duration `key:"stop_timeout" default:"3s" min:"0s" max:"5m" usage:"time that the app has to end, then it is killed"`
+}
+
+// RunBackoff is the wait before the app is started again: Base, doubled with each quick end, up to Max. An app that ran for longer
+// than Max begins anew.
+type RunBackoff struct {
+	Base time.Duration `key:"base" default:"1s" min:"1ms" max:"1h" usage:"before the first restart"`
+	Max  time.Duration `key:"max" default:"30s" min:"1ms" max:"1h" usage:"the longest"`
+}
+
+// Admin is the HTTP listener for health, status and metrics, and a unix socket for its user alone, on which `flyproxy withdraw` asks.
 type Admin struct {
 	Listen string `key:"listen" default:"127.0.0.1:9052" auto:"[::]:9052 on Fly" usage:"host:port"`
+	Socket string `key:"socket" auto:"unix:///run/flyproxy.sock on Fly" usage:"unix:///path, where a command may change something"`
 }
 
 // Log is about the log on standard error.

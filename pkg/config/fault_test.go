@@ -45,7 +45,7 @@ func TestFaults(t *testing.T) {
 		{
 			name: "key like no other",
 			file: "drain:\n  frobnicate: 1\n",
-			want: []string{"flyproxy.yaml:2: drain.frobnicate: unknown key; known here: timeout"},
+			want: []string{"flyproxy.yaml:2: drain.frobnicate: unknown key; known here: timeout, settle"},
 		},
 		{
 			name: "typing error in an item",
@@ -392,6 +392,28 @@ func TestFaults(t *testing.T) {
 			name: "no app to register",
 			file: "apps: []\n",
 			want: []string{"flyproxy.yaml:1: apps: no app to register; list one, or set registration.enabled to false"},
+		},
+		{
+			name: "a control socket that is none",
+			file: "admin:\n  socket: /run/flyproxy.sock\n",
+			want: []string{
+				`flyproxy.yaml:2: admin.socket = "/run/flyproxy.sock": not an absolute path; write unix:// and an absolute path, such as unix:///run/flyproxy.sock`,
+			},
+		},
+		{
+			name: "a control socket that takes calls too",
+			file: "listen: [localhost:50052, unix:///run/flyproxy.sock]\nadmin:\n  socket: unix:///run/./flyproxy.sock\n",
+			want: []string{
+				`flyproxy.yaml:3: admin.socket = "unix:///run/./flyproxy.sock": the same socket as listen = "unix:///run/flyproxy.sock"; give each its own`,
+			},
+		},
+		{
+			name: "waits before restarts that shrink",
+			file: "run:\n  backoff: {base: 1m, max: 30s}\n  restart: sometimes\n",
+			want: []string{
+				`flyproxy.yaml:3: run.restart = "sometimes": not a value of this key; write never, on-failure or always`,
+				`flyproxy.yaml:2: run.backoff.base = "1m": longer than run.backoff.max, 30s; shorten it, or lengthen the other`,
+			},
 		},
 		{
 			name: "a broken second document",

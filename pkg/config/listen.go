@@ -13,6 +13,9 @@ import (
 // (https://github.com/grpc/grpc/blob/master/doc/naming.md).
 const socketScheme = "unix://"
 
+// DefaultControlSocket is Admin.Socket on Fly, unless it is said otherwise.
+const DefaultControlSocket = "unix:///run/flyproxy.sock"
+
 // maxSocketPath is what fits into a socket's address on Linux, without the byte that ends it (unix(7)).
 const maxSocketPath = 107
 
@@ -83,6 +86,14 @@ func (l *loader) checkListeners(cfg *Config) {
 		l.faultAt("admin.listen", cfg.Admin.Listen, wrong.problem, wrong.fix)
 	} else {
 		own = append(own, listeners("admin.listen", cfg.Admin.Listen)...)
+	}
+	if said := cfg.Admin.Socket; said != "" {
+		if wrong := checkSocket(said); wrong != nil {
+			l.faultAt("admin.socket", said, wrong.problem, wrong.fix)
+		} else {
+			file, _ := SocketPath(said)
+			own = append(own, listener{key: "admin.socket", said: said, path: path.Clean(file)})
+		}
 	}
 	if embedded, wrong := parseAddress(cfg.Registry.Embedded.Address, false); wrong != nil {
 		l.faultAt("registry.embedded.address", cfg.Registry.Embedded.Address, wrong.problem, wrong.fix)

@@ -9,6 +9,9 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/fly"
 )
 
+// SourceOnFly is what [Config.Source] says of a default that holds on Fly only.
+const SourceOnFly = "default on Fly"
+
 // surroundings are the defaults that depend on where the process runs. They stand below the file and the environment.
 func (l *loader) surroundings(env fly.Environment, hostname string) []setting {
 	var all []setting
@@ -40,8 +43,9 @@ func (l *loader) surroundings(env fly.Environment, hostname string) []setting {
 		add("instance_id", "generated", generateID(hostname))
 	}
 	if env.OnFly {
-		add("admin.listen", "default on Fly", "[::]:9052")
-		add("registry.allowed_networks", "default on Fly", []string{fly.PrivateNetwork().String()})
+		add("admin.listen", SourceOnFly, "[::]:9052")
+		add("admin.socket", SourceOnFly, DefaultControlSocket)
+		add("registry.allowed_networks", SourceOnFly, []string{fly.PrivateNetwork().String()})
 	}
 	if l.origins["apps"].level == fromNowhere && !l.refused["apps"] {
 		app := make(map[string]any)

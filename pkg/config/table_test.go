@@ -17,7 +17,7 @@ func TestTopLevelKeys(t *testing.T) {
 		}
 	}
 	const want = "mode listen listen_socket_mode engine service instance_id region apps registration registry routing retry upstream " +
-		"limits drain admin log access_log"
+		"limits drain run admin log access_log"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}

@@ -56,8 +56,11 @@ type Sidecar struct {
 	beater     *registrar.Beater
 	registrars []*registrar.Registrar
 	admin      *admin.Server
+	control    *admin.Control // nil where there is no control socket
 	listeners  []net.Listener
 	adminAddr  string
+
+	accepting chan struct{} // closed once calls are accepted
 
 	serving  atomic.Bool
 	draining atomic.Bool
@@ -68,7 +71,7 @@ type Sidecar struct {
 func New(cfg *config.Config, o Options) (*Sidecar, error) {
 	s := &Sidecar{
 		cfg: cfg, log: o.Logger, version: o.Version, incarnation: registrar.NewIncarnation(), started: time.Now(),
-		machine: telemetry.NewMachineSampler(),
+		machine: telemetry.NewMachineSampler(), accepting: make(chan struct{}),
 	}
 	s.teardown.log = s.log
 	s.metrics = telemetry.NewMetrics(telemetry.MetricsConfig{
@@ -78,7 +81,7 @@ func New(cfg *config.Config, o Options) (*Sidecar, error) {
 		Slow: cfg.AccessLog.Slow, Failed: cfg.AccessLog.Failed, PerSecond: cfg.AccessLog.PerSecond, Logger: s.log,
 	})
 	for _, make := range []func() error{
-		s.bind, s.openRegistry, s.makeRouter, s.makeDiscovery, s.makeTLS, s.makeEngine, s.makeBeater, s.addRegistrars, s.makeAdmin,
+		s.bind, s.openRegistry, s.makeRouter, s.makeDiscovery, s.makeTLS, s.makeEngine, s.makeBeater, s.addRegistrars, s.makeAdmin, s.makeControl,
 	} {
 		if err := make(); err != nil {
 			return nil, errors.Join(err, s.teardown.run())
@@ -207,6 +210,9 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		running.start("registrar", r.Run)
 	}
 	running.start("admin listener", func(context.Context) error { return s.admin.Serve() })
+	if s.control != nil {
+		running.start("control socket", func(context.Context) error { return s.control.Serve() })
+	}
 	running.start("calls", s.serveCalls)
 	s.serving.Store(true)
 	s.log.Info("flyproxy accepts calls", "version", s.version, "addresses", s.Addresses(), "admin", s.adminAddr,
@@ -221,7 +227,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	}
 	s.drain()
 	// Until here it said that we are draining; its Serve ends only when it is closed.
-	closed := s.closeAdmin()
+	closed := errors.Join(s.closeAdmin(), s.closeControl())
 	failed := running.stop()
 	return errors.Join(failed, closed, s.teardown.run())
 }
@@ -239,6 +245,7 @@ func (s *Sidecar) serveCalls(ctx context.Context) error {
 	case <-wait.C:
 	case <-ctx.Done():
 	}
+	close(s.accepting)
 	return s.engine.Serve(s.listeners...)
 }
 

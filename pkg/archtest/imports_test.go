@@ -30,6 +30,7 @@ var rules = []rule{
 	{dir: telemetry},
 	{dir: "pkg/fly"},
 	{dir: tlsfiles, stdlib: true},
+	{dir: "pkg/supervise"},
 	{dir: "pkg/api/flyproxyv1"},
 	{dir: "pkg/demo/greeterv1"},
 	// Adapters import the contract and never each other.
@@ -58,7 +59,7 @@ var rules = []rule{
 	}},
 	{dir: "pkg/demo", may: []string{"pkg/config", "pkg/demo/greeterv1", "pkg/sidecar", "pkg/registry/embedded", telemetry}},
 	{dir: "pkg/archtest"},
-	{dir: "cmd", may: []string{"pkg/admin", "pkg/config", "pkg/demo", "pkg/fly", "pkg/sidecar", telemetry}},
+	{dir: "cmd", may: []string{"pkg/admin", "pkg/config", "pkg/demo", "pkg/fly", "pkg/sidecar", "pkg/supervise", telemetry}},
 	{dir: "tools"},
 	{dir: "test", may: []string{anything}},
 	{dir: "bench", may: []string{anything}},

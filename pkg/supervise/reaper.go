@@ -1,0 +1,203 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// The errors of Start, for exit codes as shells have them.
+var (
+	// ErrNotFound says that there is no such program (127).
+	ErrNotFound = errors.New("command not found")
+	// ErrNotExecutable says that there is one but it cannot be executed (126).
+	ErrNotExecutable = errors.New("command cannot be executed")
+)
+
+// Command is what to start.
+type Command struct {
+	// Path is the program's file, as [Look] finds it.
+	Path string
+	// Args are all arguments; the first one is the name that the program is called by.
+	Args []string
+	// Env is the whole environment, in the form of os.Environ.
+	Env []string
+}
+
+// Look finds name as a shell would: as a path if it has a slash, else in the folders of PATH. The error wraps [ErrNotFound] or
+// [ErrNotExecutable] and says what to do.
+func Look(name string) (string, error) {
+	file, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+		return file, nil
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EISDIR):
+		return "", fmt.Errorf("%w: %s: no permission to execute it (is it a program? chmod +x?)", ErrNotExecutable, name)
+	case strings.Contains(name, "/"):
+		return "", fmt.Errorf("%w: there is no program %s", ErrNotFound, name)
+	}
+	return "", fmt.Errorf("%w: %s is in no folder of PATH: write the whole path of the app's program", ErrNotFound, name)
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	// Code is its exit code, or 128 and the signal's number as shells have it.
+	Code int
+	// Signal is the signal that ended it, or 0.
+	Signal syscall.Signal
+}
+
+func (e Exit) String() string {
+	if e.Signal != 0 {
+		return "signal " + e.Signal.String()
+	}
+	return fmt.Sprintf("exit code %d", e.Code)
+}
+
+// Process is one that a Reaper has started. Its methods may be called concurrently.
+type Process struct {
+	reaper *Reaper
+	pid    int
+	done   chan struct{} // closed once exit is set
+	exit   Exit
+}
+
+// Pid is its process id.
+func (p *Process) Pid() int { return p.pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Exit is how it ended. It may be asked for once Done is closed.
+func (p *Process) Exit() Exit { return p.exit }
+
+// Signal sends the process a signal, unless it has ended.
+func (p *Process) Signal(s os.Signal) { p.reaper.signal(p, p.pid, s.(syscall.Signal)) } // there are no others on Unix
+
+// KillGroup kills the process and all others of its process group, unless it has ended.
+func (p *Process) KillGroup() { p.reaper.signal(p, -p.pid, syscall.SIGKILL) }
+
+// Reaper is the parent of processes. All methods may be called concurrently. There can be only one in a process.
+type Reaper struct {
+	log      *slog.Logger
+	ended    chan os.Signal // SIGCHLD
+	stop     chan struct{}
+	finished chan struct{}
+
+	// mu guards children. It is held over each fork and each wait, so that no process ends before it is known, and over each
+	// signal, so that none goes to a process id that is another's by then.
+	mu       sync.Mutex
+	children map[int]*Process
+}
+
+// NewReaper begins to wait for children. Close ends that.
+func NewReaper(log *slog.Logger) *Reaper {
+	r := &Reaper{
+		log: log, ended: make(chan os.Signal, 1), stop: make(chan struct{}), finished: make(chan struct{}), children: make(map[int]*Process),
+	}
+	signal.Notify(r.ended, syscall.SIGCHLD)
+	go r.run()
+	return r
+}
+
+// Close stops waiting for children. Those that run go on.
+func (r *Reaper) Close() {
+	signal.Stop(r.ended)
+	close(r.stop)
+	<-r.finished
+}
+
+// Start starts a program with our own standard input, output and error, in a process group of its own: what a terminal sends to our
+// group (Ctrl-C) reaches it only by us. The error wraps [ErrNotFound] or [ErrNotExecutable] where that is the reason.
+func (r *Reaper) Start(c Command) (*Process, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{
+		Env: c.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
+		return nil, StartError(c.Path, err)
+	}
+	p := &Process{reaper: r, pid: pid, done: make(chan struct{})}
+	r.children[pid] = p
+	return p, nil
+}
+
+// StartError says why execve failed for the program at path (execve(2), ERRORS). It wraps [ErrNotFound] or [ErrNotExecutable] where that
+// is the reason.
+func StartError(path string, err error) error {
+	_, statErr := os.Stat(path)
+	switch {
+	case errors.Is(err, syscall.ENOENT) && statErr == nil:
+		return fmt.Errorf("%w: %s: it names an interpreter (its first line, or the dynamic loader) that is not in this image", ErrNotFound, path)
+	case errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("%w: %s", ErrNotFound, path)
+	case errors.Is(err, syscall.ENOEXEC):
+		return fmt.Errorf("%w: %s: neither a program for this processor nor a script with #! in its first line", ErrNotExecutable, path)
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("%w: %s: %w", ErrNotExecutable, path, err)
+	}
+	return fmt.Errorf("start %s: %w", path, err)
+}
+
+func (r *Reaper) run() {
+	defer close(r.finished)
+	for {
+		select {
+		case <-r.ended:
+			for r.reap() {
+			}
+		case <-r.stop:
+			return
+		}
+	}
+}
+
+// reap waits for one child that has ended, and tells whether there was one. One SIGCHLD may stand for several.
+func (r *Reaper) reap() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var status syscall.WaitStatus
+	pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+	if errors.Is(err, syscall.EINTR) {
+		return true
+	}
+	if err != nil || pid <= 0 {
+		return false
+	}
+	p := r.children[pid]
+	if p == nil {
+		r.log.Debug("an orphan has ended", "pid", pid)
+		return true
+	}
+	delete(r.children, pid)
+	// What is left of its group would hold its port, and nobody speaks for it any more. The id is still the group's: it was free only
+	// since the wait.
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	p.exit = exitOf(status)
+	close(p.done)
+	return true
+}
+
+func exitOf(s syscall.WaitStatus) Exit {
+	if s.Signaled() {
+		return Exit{Code: 128 + int(s.Signal()), Signal: s.Signal()}
+	}
+	return Exit{Code: s.ExitStatus()}
+}
+
+// signal sends s to p, or to its process group, as long as p was not waited for: its id is its own until then.
+func (r *Reaper) signal(p *Process, pid int, s syscall.Signal) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.children[p.pid] == p {
+		_ = syscall.Kill(pid, s) // it fails only for one that has ended and is not waited for yet
+	}
+}

@@ -17,12 +17,16 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/config"
 )
 
-// Exit codes, as in sysexits.h where one fits.
+// Exit codes, as in sysexits.h where one fits. Those of an app that cannot be started are a shell's.
 const (
 	exitOK     = 0
 	exitFailed = 1
 	exitUsage  = 64
 	exitConfig = 78
+
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitSignal        = 128 // and the signal's number
 )
 
 func main() {
@@ -58,6 +62,21 @@ func (e reportedError) Unwrap() error { return e.error }
 // usageError is a fault in how the command was called.
 type usageError struct{ error }
 
+// exitError ends the process with a code of its own. Without an error there is nothing to say.
+type exitError struct {
+	code int
+	error
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+func (e exitError) Error() string {
+	if e.error == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.error.Error()
+}
+
 func run(ctx context.Context, args []string, sys system) int {
 	root := newRoot(sys)
 	root.SetArgs(args)
@@ -68,12 +87,15 @@ func run(ctx context.Context, args []string, sys system) int {
 		return exitOK
 	}
 	var reported reportedError
-	if !errors.As(err, &reported) {
+	var exit exitError
+	if !errors.As(err, &reported) && (!errors.As(err, &exit) || exit.error != nil) {
 		fmt.Fprintf(sys.err, "flyproxy: %v\n", err)
 	}
 	var usage usageError
 	var faults *config.Error
 	switch {
+	case errors.As(err, &exit):
+		return exit.code
 	case errors.As(err, &usage):
 		fmt.Fprintln(sys.err, "See 'flyproxy --help'.")
 		return exitUsage
@@ -101,7 +123,8 @@ Without a command it serves.`,
 	}
 	root.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration file (FLYPROXY_CONFIG; else ./flyproxy.yaml, /etc/flyproxy/flyproxy.yaml)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServe(sys, &file), newDemo(sys), newStatus(sys, &file), newConfig(sys, &file), newVersion(sys))
+	root.AddCommand(newServe(sys, &file), newRun(sys, &file), newWait(sys, &file), newWithdraw(sys, &file), newDemo(sys),
+		newStatus(sys, &file), newConfig(sys, &file), newVersion(sys))
 	return root
 }
 

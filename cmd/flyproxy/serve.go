@@ -26,21 +26,30 @@ func newServe(sys system, file *string) *cobra.Command {
 }
 
 func serve(ctx context.Context, sys system, file string) error {
-	cfg, err := loadConfig(sys, file)
+	cfg, log, err := prepare(sys, file)
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(sys.err, cfg.Log.Format, cfg.Log.Level, cfg.Fly.OnFly)
-	if err != nil {
-		return err
-	}
-	limitMemory(cfg, sys, log)
 	s, err := sidecar.New(cfg, sidecar.Options{Logger: log, Version: versionString()})
 	if err != nil {
 		return err
 	}
 	defer adaptProcs(sys, log)()
 	return s.Run(ctx)
+}
+
+// prepare loads the configuration of a process that is to serve, and does as it says for the process as a whole.
+func prepare(sys system, file string) (*config.Config, *slog.Logger, error) {
+	cfg, err := loadConfig(sys, file)
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := newLogger(sys.err, cfg.Log.Format, cfg.Log.Level, cfg.Fly.OnFly)
+	if err != nil {
+		return nil, nil, err
+	}
+	limitMemory(cfg, sys, log)
+	return cfg, log, nil
 }
 
 // limitMemory makes the garbage collector work harder before the sidecar takes memory that its app needs.

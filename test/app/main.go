@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -37,12 +39,26 @@ func main() {
 	}
 }
 
+// serve ends in good order on SIGTERM and SIGINT, as an app should.
 func serve(address, instance, region string) error {
 	lis, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
 	}
-	return demo.NewApp(instance, region).Serve(lis)
+	app := demo.NewApp(instance, region)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	drained := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(drained)
+		app.Drain()
+	})
+	if err := app.Serve(lis); err != nil || ctx.Err() == nil {
+		return err
+	}
+	<-drained
+	fmt.Println("app: ended in good order")
+	return nil
 }
 
 func call(target, times string) error {

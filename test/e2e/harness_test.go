@@ -236,13 +236,19 @@ type sidecar struct {
 // startSidecar runs a sidecar for the app at appPort; env adds to and overrides its environment.
 func startSidecar(t testing.TB, id, region string, appPort int, env ...string) *sidecar {
 	t.Helper()
+	return startSidecarAs(t, []string{"serve"}, id, region, appPort, env...)
+}
+
+// startSidecarAs runs another command than serve that is a sidecar too.
+func startSidecarAs(t testing.TB, args []string, id, region string, appPort int, env ...string) *sidecar {
+	t.Helper()
 	s := &sidecar{id: id, port: freePort(t), adminAt: freePort(t)}
 	base := []string{
 		"FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=" + id, "FLYPROXY_REGION=" + region,
 		fmt.Sprintf("FLYPROXY_LISTEN=localhost:%d", s.port), fmt.Sprintf("FLYPROXY_ADMIN_LISTEN=127.0.0.1:%d", s.adminAt),
 		fmt.Sprintf("GRPC_PORT=%d", appPort), "FLYPROXY_LOG_LEVEL=debug",
 	}
-	s.process = start(t, "sidecar "+id, append(base, env...), flyproxy, "serve")
+	s.process = start(t, "sidecar "+id, append(base, env...), append([]string{flyproxy}, args...)...)
 	return s
 }
 

@@ -92,3 +92,10 @@ func (l *load) stop() string {
 	}
 	return fmt.Sprintf("%d calls, %d failed, the slowest in %v", l.calls.Load(), n, l.slowest.Round(100*time.Microsecond))
 }
+
+// answeredBy is how many calls an instance has answered.
+func (l *load) answeredBy(id string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.by[id]
+}

@@ -34,12 +34,30 @@ func (r *Registrar) Drain(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	patient, cancel := r.patience(ctx)
+	defer cancel()
 	w := &withdrawing{done: make(chan struct{})}
-	go r.withdraw(ctx, w)
+	go r.withdraw(patient, w)
 	w.await(ctx)
 	cut := r.inbound.drain(ctx)
 	<-w.done
 	return errors.Join(w.err, cut)
+}
+
+// patience bounds how long a drain waits for the registry. One that did not answer a Hold has had its time.
+func (r *Registrar) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !r.missed.Load() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, lead(ctx))
+}
+
+// lead is the head start that a withdrawal has within ctx.
+func lead(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(headStart, time.Until(deadline)/headStartShare)
+	}
+	return headStart
 }
 
 // withdrawing is a withdrawal under way.
@@ -57,11 +75,7 @@ func (r *Registrar) withdraw(ctx context.Context, w *withdrawing) {
 
 // await waits for the withdrawal to end, but no longer than its head start.
 func (w *withdrawing) await(ctx context.Context) {
-	d := headStart
-	if deadline, ok := ctx.Deadline(); ok {
-		d = min(d, time.Until(deadline)/headStartShare)
-	}
-	timer := time.NewTimer(d)
+	timer := time.NewTimer(lead(ctx))
 	defer timer.Stop()
 	select {
 	case <-w.done:

@@ -24,10 +24,12 @@ type holding struct {
 // the registration at last ([ErrNotWithdrawn]). It may be called again, and waits for Run to have begun.
 func (r *Registrar) Hold(ctx context.Context) error {
 	if err := r.hold(ctx, true); err != nil {
+		r.missed.Store(true)
 		return fmt.Errorf("%w: %w", ErrNotWithdrawn, err)
 	}
 	w := &withdrawing{done: make(chan struct{})}
 	r.withdraw(ctx, w)
+	r.missed.Store(w.err != nil)
 	return w.err
 }
 

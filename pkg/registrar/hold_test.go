@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -116,5 +117,34 @@ func TestHoldDuringAndAfterADrain(t *testing.T) {
 	}
 	if s := r.Status(); s.Reason != "draining" || r.store.holds(key("m1")) {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Who stops has waited for the registry once already, before the app was told to end.
+func TestDrainDoesNotWaitAgainForARegistryThatMissedAHold(t *testing.T) {
+	a, _ := startHealthy(t, "127.0.0.1:0")
+	r := startRegistrar(t, a.address, a.address, nil)
+	r.awaitPhase(t, registrar.Registered)
+	hang := make(chan struct{})
+	defer close(hang)
+	r.store.do(func() { r.store.hang = hang })
+	asked, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Hold(asked) }()
+	r.awaitPhase(t, registrar.Withdrawing)
+	stop()
+	<-done
+	ctx, cancel := context.WithTimeout(t.Context(), 10*patience)
+	defer cancel()
+	go func() { done <- r.Drain(ctx) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, registrar.ErrNotWithdrawn) {
+			t.Errorf("Drain gave %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("Drain still waits for the registry")
+		cancel()
+		<-done
 	}
 }

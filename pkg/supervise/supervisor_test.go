@@ -36,13 +36,15 @@ func TestStopWithdrawsBeforeTheSignal(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			release := make(chan struct{})
-			s := supervisedApp(t, `trap 'echo >term; exit 3' TERM; trap 'echo >int; exit 4' INT; echo >up; while :; do sleep 0.01; done`,
+			s := supervisedApp(t, `trap 'echo >term; exit 3' TERM; trap 'echo >int; exit 4' INT; trap 'echo >winch' WINCH; echo >up; while :; do sleep 0.01; done`,
 				func(s *supervised, cfg *supervise.Config) {
 					cfg.Withdraw = func(context.Context) error { s.note("withdraw"); <-release; return errors.New("the registry is away") }
 				})
 			s.awaitFile(t, "up")
 			s.signals <- sig
 			await(t, "withdrawing", func() bool { return s.history() == "withdraw" })
+			s.signals <- syscall.SIGWINCH // a shell takes pending signals in the order of their numbers, so this one last
+			s.awaitFile(t, "winch")
 			if written(s.dir, "term") || written(s.dir, "int") {
 				t.Error("the app got its signal before it was withdrawn")
 			}

@@ -71,7 +71,7 @@ func askHTTP2(ctx context.Context, address string) error {
 		return fmt.Errorf("%s accepts connections but does not answer as an HTTP/2 server: %w", address, err)
 	}
 	if settings, ok := frame.(*http2.SettingsFrame); !ok || settings.IsAck() {
-		return fmt.Errorf("%s does not answer as an HTTP/2 server: it begins with %v", address, frame.Header().Type)
+		return fmt.Errorf("%s does not answer as an HTTP/2 server: it begins with %v", address, frame.Header())
 	}
 	// No error of ours: a server that logs broken connections would log this one.
 	_ = framer.WriteGoAway(0, http2.ErrCodeNo, nil)

@@ -2,6 +2,7 @@ package supervise_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -55,21 +56,30 @@ func TestAwaitHTTP2WaitsForAServer(t *testing.T) {
 	}
 }
 
-func TestAwaitHTTP2SaysWhatIsThere(t *testing.T) {
-	stranger := listen(t, "tcp", "127.0.0.1:0")
+// greet is a server that sends the same first bytes to each client, and hangs up when they do.
+func greet(t *testing.T, bytes string) (address string) {
+	t.Helper()
+	l := listen(t, "tcp", "127.0.0.1:0")
 	go func() {
 		for {
-			c, err := stranger.Accept()
+			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			_, _ = c.Write([]byte(bytes))
+			_, _ = io.Copy(io.Discard, c) // what is unread at a close would cut off what was sent
 			_ = c.Close()
 		}
 	}()
+	return l.Addr().String()
+}
+
+func TestAwaitHTTP2SaysWhatIsThere(t *testing.T) {
 	for _, tt := range []struct{ address, says string }{
 		{"127.0.0.1:1", "refused"},
-		{stranger.Addr().String(), "does not answer as an HTTP/2 server"},
+		{greet(t, "HTTP/1.1 400 Bad Request\r\n\r\n"), "does not answer as an HTTP/2 server"},
+		{greet(t, "\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678"), "it begins with [FrameHeader PING"},
+		{greet(t, "\x00\x00\x00\x04\x01\x00\x00\x00\x00"), "it begins with [FrameHeader SETTINGS flags=ACK"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		err := supervise.AwaitHTTP2(ctx, []string{tt.address})

@@ -41,6 +41,7 @@ func (r *Registrar) hold(ctx context.Context, on bool) error {
 	h := holding{on: on, done: make(chan struct{})}
 	select {
 	case r.holds <- h:
+		r.held.Store(on)
 		<-h.done
 		return nil
 	case <-r.quiet:

@@ -3,6 +3,7 @@ package registrar_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +55,10 @@ func TestHoldOutlastsARestartOfTheApp(t *testing.T) {
 		t.Error("not listening for an app that is only held")
 	}
 	a.Stop()
+	await(t, "told", func() bool { return strings.Contains(r.logs.String(), "after it was withdrawn") })
+	if strings.Contains(r.logs.String(), "level=WARN") {
+		t.Errorf("the end of a withdrawn app is warned of:\n%s", r.logs.String())
+	}
 	await(t, "the advertised address is free", func() bool { return !r.Status().Inbound.Listening })
 	_, h := startHealthy(t, a.address)
 	await(t, "healthy again", func() bool { return r.Status().Health.Healthy })

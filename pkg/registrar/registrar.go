@@ -62,6 +62,7 @@ type Registrar struct {
 	quiet    chan struct{} // closed by Run once it puts nothing any more
 	drain    sync.Once
 	started  atomic.Bool
+	held     atomic.Bool            // Hold came last, not Release
 	missed   atomic.Bool            // the registry did not answer the last Hold in time
 	reason   atomic.Pointer[string] // why it is not registered
 
@@ -112,7 +113,8 @@ func New(cfg Config) (*Registrar, error) {
 	r.inbound = newInbound(cfg.Instance.Address, cfg.ProbeTimeout, r.log)
 	var err error
 	r.watcher, err = NewWatcher(WatcherConfig{
-		Name: cfg.App.Name, Address: cfg.App.Address, Alternate: r.alternate, Health: cfg.Health, OnChange: r.healthChanged, Logger: r.log,
+		Name: cfg.App.Name, Address: cfg.App.Address, Alternate: r.alternate, Health: cfg.Health, OnChange: r.healthChanged,
+		Expected: r.held.Load, Logger: r.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("app %q: %w", cfg.App.Name, err)

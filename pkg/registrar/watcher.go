@@ -38,6 +38,8 @@ type WatcherConfig struct {
 	Health    HealthConfig
 	// OnChange is told when the health becomes known and whenever it changes, from Run's goroutine. It must not block. Optional.
 	OnChange func(Health)
+	// Expected tells whether the app is being stopped on purpose: its end is then no warning in the log. Optional.
+	Expected func() bool
 	Logger   *slog.Logger
 }
 
@@ -220,10 +222,15 @@ func (w *Watcher) observe(v verdict, how, detail string) {
 	w.remind()
 }
 
+// expected tells whether an end of the app is nothing to be warned of.
+func (w *Watcher) expected() bool { return w.cfg.Expected != nil && w.cfg.Expected() }
+
 func (w *Watcher) changed(h Health, was bool) {
 	switch {
 	case h.Healthy:
 		w.log.Info("app is healthy", "app", w.cfg.Name, "health", h)
+	case was && w.expected():
+		w.log.Info("app is not healthy any more, after it was withdrawn", "app", w.cfg.Name, "health", h)
 	case was:
 		w.log.Warn("app is not healthy any more", "app", w.cfg.Name, "health", h)
 	default:

@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # One run of the whole suite, with the race detector, stays under this.
 TEST_TIMEOUT ?= 12m
 
-.PHONY: help build demo test setup lint vet fmt-check staticcheck generated unit generate bench bench-short clean
+.PHONY: help build demo test setup lint vet fmt-check staticcheck fly-check generated unit generate bench bench-short clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ staticcheck: ## staticcheck, and shellcheck for the scripts
 	go tool staticcheck ./...
 	@if command -v shellcheck >/dev/null; then shellcheck $$(git ls-files '*.sh') .ci/run; \
 	elif [ -n "$$CI" ]; then echo "shellcheck is missing"; exit 1; else echo "skipped: shellcheck is not installed"; fi
+
+fly-check: ## check fly.toml and its variant for containers offline, after you have edited them
+	go run ./tools/flycheck fly.toml configs/fly-containers.toml
 
 generated: ## the committed generated code is current
 	go run ./tools/genproto -check

@@ -1,0 +1,76 @@
+package flyconfig
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// StopTime is how long supervisord may take to stop everything in a supervisord.conf: programs of different priority are stopped
+// one after the other, those of one priority together (supervisord.org, priority and stopwaitsecs).
+func StopTime(conf []byte) (time.Duration, error) {
+	programs, err := Programs(conf)
+	if err != nil {
+		return 0, err
+	}
+	longest := make(map[int]time.Duration)
+	for _, p := range programs {
+		longest[p.Priority] = max(longest[p.Priority], p.StopWait)
+	}
+	var sum time.Duration
+	for _, d := range longest {
+		sum += d
+	}
+	return sum, nil
+}
+
+// Program is a [program:x] of supervisord.conf.
+type Program struct {
+	Name, Command string
+	// Priority orders: lower ones are started first and stopped last.
+	Priority int
+	StopWait time.Duration
+}
+
+// Programs reads the programs of a supervisord.conf, in its order.
+func Programs(conf []byte) ([]Program, error) {
+	var all []Program
+	var in *Program
+	n := 0
+	for line := range strings.Lines(string(conf)) {
+		n++
+		text := strings.TrimSpace(line)
+		if text == "" || strings.HasPrefix(text, ";") || strings.HasPrefix(text, "#") {
+			continue
+		}
+		if name, ok := strings.CutPrefix(text, "[program:"); ok {
+			all = append(all, Program{Name: strings.TrimSuffix(name, "]"), Priority: 999, StopWait: 10 * time.Second})
+			in = &all[len(all)-1]
+			continue
+		} else if strings.HasPrefix(text, "[") {
+			in = nil
+		}
+		key, value, _ := strings.Cut(text, "=")
+		value, _, _ = strings.Cut(value, " ;")
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		if in == nil || line[0] == ' ' || line[0] == '\t' { // the latter goes on with the value before
+			continue
+		}
+		number, err := strconv.Atoi(value)
+		switch key {
+		case "command":
+			in.Command, err = value, nil
+		case "priority":
+			in.Priority = number
+		case "stopwaitsecs":
+			in.StopWait = time.Duration(number) * time.Second
+		default:
+			err = nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("supervisord.conf:%d: %s of program %s: %q is no number", n, key, in.Name, value)
+		}
+	}
+	return all, nil
+}

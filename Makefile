@@ -39,8 +39,9 @@ staticcheck: ## staticcheck, and shellcheck for the scripts
 fly-check: ## check fly.toml and its variant for containers offline, after you have edited them
 	go run ./tools/flycheck fly.toml configs/fly-containers.toml
 
-generated: ## the committed generated code is current
+generated: ## the committed generated code, and docs/configuration.md, are current
 	go run ./tools/genproto -check
+	go run ./tools/gendocs -check
 
 # -count=1: the end-to-end tests build and run programs, which the test cache does not see.
 unit: ## the tests themselves; import direction is one of them (pkg/archtest)
@@ -48,8 +49,9 @@ unit: ## the tests themselves; import direction is one of them (pkg/archtest)
 	@# sync.Pool drops items at random under -race, so the true bound on allocations needs a run without it.
 	go test -count=1 -run TestAllocationsPerCall ./pkg/relay
 
-generate: ## write the generated code anew from proto/
+generate: ## write the generated code anew from proto/, and docs/configuration.md
 	go run ./tools/genproto
+	go run ./tools/gendocs
 
 bench: ## install the other proxies, compare flyproxy with them (about 40 minutes), write docs/benchmarks.md
 	bench/install.sh

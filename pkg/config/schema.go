@@ -21,6 +21,27 @@ const (
 	texts // a list of text
 )
 
+// String says it for people.
+func (k kind) String() string {
+	switch k {
+	case items:
+		return "list of objects"
+	case text:
+		return "text"
+	case flag:
+		return "true or false"
+	case integer, number:
+		return "number"
+	case duration:
+		return "duration"
+	case size:
+		return "size"
+	case texts:
+		return "list of text"
+	}
+	return "group"
+}
+
 // field is one key, as its struct tag describes it.
 type field struct {
 	name string
@@ -164,8 +185,18 @@ type Key struct {
 	// Auto says in words where the default comes from when it depends on the surroundings.
 	Auto string
 	// OneOf are the accepted values where they are few.
-	OneOf  []string
+	OneOf []string
+	// Aliases are other names of those, in the same order; empty where there are none.
+	Aliases []string
+	// Min and Max bound the value, in the form of an environment variable; empty where there is no bound.
+	Min, Max string
+	// Kind says in words what a value is: text, list of text, number, true or false, duration, size, list of objects.
+	Kind string
+	// Shared are the variables that other programs use too and that set this key, such as REDIS_URL.
+	Shared []string
 	Secret bool
+	// Needed tells that an item of a list must have the key.
+	Needed bool
 	Usage  string
 	// List tells that the value is a list of objects: YAML or JSON in the environment variable.
 	List bool
@@ -180,7 +211,17 @@ func Keys() []Key {
 		}
 		k := Key{
 			Path: f.path, Default: f.def, Auto: f.auto, OneOf: f.oneof, Secret: f.secret != "", Usage: f.usage,
-			List: f.kind == items,
+			List: f.kind == items, Kind: f.kind.String(), Min: f.min, Max: f.max, Needed: f.need,
+		}
+		for _, v := range f.oneof {
+			if f.alias != "" {
+				k.Aliases = append(k.Aliases, camel(v)+f.alias)
+			}
+		}
+		for _, n := range sharedNames() {
+			if n.path == f.path {
+				k.Shared = append(k.Shared, n.variable)
+			}
 		}
 		if !strings.Contains(f.path, "[]") {
 			k.Env = f.env()

@@ -7,13 +7,16 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # One run of the whole suite, with the race detector, stays under this.
 TEST_TIMEOUT ?= 12m
 
-.PHONY: help build demo test setup lint vet fmt-check staticcheck fly-check generated unit generate bench bench-short clean
+.PHONY: help build release demo test setup lint vet fmt-check staticcheck fly-check generated unit generate bench bench-short clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/flyproxy
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/flyproxy ./cmd/flyproxy
+
+release: ## build the archives for linux and darwin, amd64 and arm64, with their checksums, into dist/, and verify them
+	go run ./tools/release -version '$(VERSION)'
 
 demo: ## run the demo: six apps in three regions, one sidecar each
 	go run ./cmd/flyproxy demo

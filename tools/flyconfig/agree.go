@@ -146,22 +146,36 @@ func (r *report) stops(f *File, cfg *config.Config, dir string) {
 	need, what := cfg.Drain.Timeout, "flyproxy's drain.timeout"
 	for _, group := range f.Groups() {
 		parts, err := words(f.Processes[group])
-		if err != nil || len(parts) == 0 || path.Base(parts[0]) != "supervisord" {
-			continue
+		if err != nil || len(parts) == 0 {
+			continue // said by Load
 		}
-		file := filepath.Join(dir, "supervisord.conf")
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue // of an image that is built elsewhere
+		takes, whose := time.Duration(0), ""
+		switch {
+		case path.Base(parts[0]) == "flyproxy" && slices.Contains(parts, "run"):
+			takes = cfg.Drain.Settle + cfg.Run.StopTimeout + cfg.Drain.Timeout
+			whose = "flyproxy run's drain.settle, run.stop_timeout and drain.timeout"
+		case path.Base(parts[0]) == "supervisord":
+			takes, whose = r.supervisord("processes."+group, filepath.Join(dir, "supervisord.conf"))
 		}
-		sum, err := StopTime(text)
-		if err != nil {
-			r.fault("processes."+group, "correct "+file, "%v", err)
-		} else if sum > need {
-			need, what = sum, "what "+file+" gives its programs to stop"
+		if takes > need {
+			need, what = takes, whose
 		}
 	}
 	if have <= need {
 		r.fault("kill_timeout", fmt.Sprintf("write more than %d", int(need.Seconds())), "%v is too short for %s: %v", have, what, need)
 	}
+}
+
+// supervisord gives the time that the programs of a file may take to stop; none where the file is not there, as for an image that
+// is built elsewhere.
+func (r *report) supervisord(key, file string) (takes time.Duration, whose string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, ""
+	}
+	takes, err = StopTime(text)
+	if err != nil {
+		r.fault(key, "correct "+file, "%v", err)
+	}
+	return takes, "what " + file + " gives its programs to stop"
 }

@@ -83,12 +83,15 @@ stopwaitsecs = 3
 command=c
 [group:g]
 priority=5
+[eventlistener:e]
+command=e
+stopwaitsecs=1
 `
-	if got, err := StopTime([]byte(conf)); err != nil || got != 18*time.Second {
-		t.Errorf("%v, %v; want 8s + 10s", got, err)
+	if got, err := StopTime([]byte(conf)); err != nil || got != 19*time.Second {
+		t.Errorf("%v, %v; want 8s + 10s + 1s", got, err)
 	}
 	programs, err := Programs([]byte(conf))
-	want := "[{a a -x 1 8s} {b  1 3s} {c c 999 10s}]"
+	want := "[{a a -x 1 8s false} {b  1 3s false} {c c 999 10s false}]"
 	if got := fmt.Sprint(programs); err != nil || got != want {
 		t.Errorf("%s, %v; want %s", got, err, want)
 	}

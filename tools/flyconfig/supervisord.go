@@ -2,6 +2,7 @@ package flyconfig
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,12 +11,12 @@ import (
 // StopTime is how long supervisord may take to stop everything in a supervisord.conf: programs of different priority are stopped
 // one after the other, those of one priority together (supervisord.org, priority and stopwaitsecs).
 func StopTime(conf []byte) (time.Duration, error) {
-	programs, err := Programs(conf)
+	all, err := sections(conf)
 	if err != nil {
 		return 0, err
 	}
 	longest := make(map[int]time.Duration)
-	for _, p := range programs {
+	for _, p := range all {
 		longest[p.Priority] = max(longest[p.Priority], p.StopWait)
 	}
 	var sum time.Duration
@@ -31,10 +32,18 @@ type Program struct {
 	// Priority orders: lower ones are started first and stopped last.
 	Priority int
 	StopWait time.Duration
+
+	listener bool
 }
 
 // Programs reads the programs of a supervisord.conf, in its order.
 func Programs(conf []byte) ([]Program, error) {
+	all, err := sections(conf)
+	return slices.DeleteFunc(all, func(p Program) bool { return p.listener }), err
+}
+
+// sections reads the programs and the event listeners, which are stopped like programs.
+func sections(conf []byte) ([]Program, error) {
 	var all []Program
 	var in *Program
 	n := 0
@@ -44,12 +53,19 @@ func Programs(conf []byte) ([]Program, error) {
 		if text == "" || strings.HasPrefix(text, ";") || strings.HasPrefix(text, "#") {
 			continue
 		}
-		if name, ok := strings.CutPrefix(text, "[program:"); ok {
-			all = append(all, Program{Name: strings.TrimSuffix(name, "]"), Priority: 999, StopWait: 10 * time.Second})
+		if strings.HasPrefix(text, "[") {
+			in = nil
+			kind, name, _ := strings.Cut(strings.Trim(text, "[]"), ":")
+			if p := (Program{Name: name, Priority: 999, StopWait: 10 * time.Second}); kind == "program" {
+				all = append(all, p)
+			} else if kind == "eventlistener" {
+				p.Priority, p.listener = -1, true
+				all = append(all, p)
+			} else {
+				continue
+			}
 			in = &all[len(all)-1]
 			continue
-		} else if strings.HasPrefix(text, "[") {
-			in = nil
 		}
 		key, value, _ := strings.Cut(text, "=")
 		value, _, _ = strings.Cut(value, " ;")
@@ -69,7 +85,7 @@ func Programs(conf []byte) ([]Program, error) {
 			err = nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("supervisord.conf:%d: %s of program %s: %q is no number", n, key, in.Name, value)
+			return nil, fmt.Errorf("supervisord.conf:%d: %s of %s: %q is no number", n, key, in.Name, value)
 		}
 	}
 	return all, nil

@@ -169,3 +169,16 @@ func lineOf(t *testing.T, before, after string, e edit) int {
 	}
 	return number(after, n)
 }
+
+// What flyproxy run may take to end has to fit as well.
+func TestRunHasToFit(t *testing.T) {
+	dir := t.TempDir()
+	copyShipped(t, dir)
+	text := strings.Replace(alternative(t, read(t, flyTOML)), `GRPC_PORT = "50051"`, `FLYPROXY_RUN_STOP_TIMEOUT = "28s"`, 1)
+	write(t, filepath.Join(dir, flyTOML), text)
+	_, faults := check(t, filepath.Join(dir, flyTOML), dir)
+	const want = "kill_timeout: 30s is too short for flyproxy run's drain.settle, run.stop_timeout and drain.timeout: 32.25s; write more than 32"
+	if len(faults) != 1 || !strings.Contains(faults[0].String(), want) {
+		t.Errorf("%v\nwant %s", faults, want)
+	}
+}

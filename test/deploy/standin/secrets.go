@@ -11,7 +11,7 @@ import (
 // setSecrets keeps what `fly secrets import` and `fly secrets set NAME=-` would read from standard input.
 func (p *Platform) setSecrets(args []string, stdin string) error {
 	if !slices.Contains(args, "--stage") {
-		return errors.New("Machines would be restarted before the deploy")
+		return errors.New("the Machines would be restarted before the deploy")
 	}
 	read := make(map[string]string)
 	if args[1] == "set" {
@@ -59,7 +59,7 @@ func importSecrets(text string) (map[string]string, error) {
 		}
 		name, v, ok := strings.Cut(line, "=")
 		if !ok {
-			return nil, fmt.Errorf("Secrets must be provided as NAME=VALUE pairs (%s is invalid)", line)
+			return nil, fmt.Errorf("secrets must be provided as NAME=VALUE pairs (%s is invalid)", line)
 		}
 		name, v = strings.TrimSpace(name), strings.TrimLeft(v, " ")
 		if before, _, comment := strings.Cut(v, "#"); comment && strings.Count(before, `"`)%2 == 0 {

@@ -129,7 +129,7 @@ func (p *Platform) run(args []string, stdin string) error {
 		return nil
 	case is("apps", "create"):
 		if p.App != "" {
-			return errors.New("Validation failed: Name has already been taken")
+			return errors.New("validation failed: Name has already been taken")
 		}
 		p.App = args[2]
 		return nil

@@ -125,6 +125,10 @@ fi
 
 # --- what is done
 
+# How a Machine is asked.
+ask=(ssh console --app "$app" --process-group app --quiet)
+if grep -q '^machine_config *=' "$config"; then ask+=(--container flyproxy); fi
+
 # do_it runs fly, or says in a dry run that it would.
 do_it() {
   if [ -n "$dry" ]; then say "would run: $fly $*"; return 0; fi
@@ -205,7 +209,7 @@ if [ -n "$regions" ]; then deploy+=(--primary-region "${regions%%,*}"); fi
 if version=$(git describe --tags --always --dirty 2>/dev/null); then deploy+=(--build-arg "VERSION=$version"); fi
 do_it "${deploy[@]}" || fail "the deploy failed" \
   "What it says is above; what the Machines say: $fly logs --app $app" \
-  "A Machine whose check on /ready fails says why there, and: $fly ssh console --app $app --command 'flyproxy doctor'"
+  "A Machine whose check on /ready fails says why there, and: $fly ${ask[*]} --command 'flyproxy doctor'"
 
 scale=(scale count "app=$count" --app "$app" --yes)
 if [ -n "$regions" ]; then scale+=(--region "$regions"); fi
@@ -213,8 +217,6 @@ do_it "${scale[@]}" || fail "the deploy is done, but scaling to $count failed" "
 
 # --- until they serve
 
-ask=(ssh console --app "$app" --process-group app --quiet)
-if grep -q '^machine_config *=' "$config"; then ask+=(--container flyproxy); fi
 if [ -n "$dry" ]; then
   say "would run, until $count serve: $fly ${ask[*]} --command 'flyproxy status --json'"
   exit 0
@@ -279,7 +281,7 @@ while :; do
     if [ ${#details[@]} = 0 ]; then details=("No instance of $app is registered."); fi
     if [ -n "$trouble" ]; then details+=("The last answer: $trouble"); fi
     fail "after $timeout s ${last:-0} of $count serve${regions:+ in $regions}:" "${details[@]}" \
-      "See: $fly logs --app $app; $fly status --app $app; $fly ssh console --app $app --command 'flyproxy doctor'" \
+      "See: $fly logs --app $app; $fly status --app $app; $fly ${ask[*]} --command 'flyproxy doctor'" \
       "Run this again once it is mended."
   fi
   sleep 2

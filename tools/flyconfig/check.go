@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ func Load(path, dir string) (*File, []Fault, error) {
 	}
 	f.path, f.line = path, r.line
 	r.top(f)
-	r.build(f.Build, filepath.Dir(path))
+	r.build(f, filepath.Dir(path))
 	r.deploy(f)
 	r.env(f.Env)
 	r.processes(f)
@@ -78,7 +79,8 @@ func (r *report) duration(key string, v any, unit time.Duration) (d time.Duratio
 	return d, true
 }
 
-func (r *report) build(b *Build, dir string) {
+func (r *report) build(f *File, dir string) {
+	b := f.Build
 	if b == nil {
 		return
 	}
@@ -102,24 +104,41 @@ func (r *report) build(b *Build, dir string) {
 	}
 	file := filepath.Join(dir, b.Dockerfile)
 	text, err := os.ReadFile(file)
-	switch {
-	case err != nil:
+	if err != nil {
 		r.fault("build.dockerfile", "it is a path from the directory of this file", "%s is not there", file)
-	case b.Target != "" && !slices.Contains(targets(string(text)), b.Target):
-		r.fault("build.build-target", "write one of "+strings.Join(targets(string(text)), ", "), "%s has no target %q", b.Dockerfile, b.Target)
+		return
+	}
+	stages, names := stages(string(text))
+	target := b.Target + b.TargetOld
+	stage, ok := stages[target]
+	switch {
+	case !ok && target != "":
+		r.fault("build.build-target", "write one of "+strings.Join(names, ", "), "%s has no target %q", b.Dockerfile, target)
+	case entrypoint.MatchString(stage) && len(f.Processes) > 0:
+		r.fault("build.dockerfile", "make it a CMD", "Fly appends the command of a process group to the ENTRYPOINT of target %q", target)
 	}
 }
 
-// targets are the stages of a Dockerfile that have names.
-func targets(dockerfile string) []string {
-	var names []string
+var entrypoint = regexp.MustCompile(`(?mi)^\s*ENTRYPOINT\b`)
+
+// stages are the texts of a Dockerfile's stages by their names, and the names in order. The last stage is there as "" too.
+func stages(dockerfile string) (texts map[string]string, names []string) {
+	texts = make(map[string]string)
+	name := ""
 	for line := range strings.Lines(dockerfile) {
 		parts := strings.Fields(line)
-		if n := len(parts); n >= 4 && strings.EqualFold(parts[0], "FROM") && strings.EqualFold(parts[n-2], "AS") {
-			names = append(names, parts[n-1])
+		if n := len(parts); n >= 2 && strings.EqualFold(parts[0], "FROM") {
+			name = ""
+			if n >= 4 && strings.EqualFold(parts[n-2], "AS") {
+				name = parts[n-1]
+				names = append(names, name)
+			}
+			texts[name] = ""
 		}
+		texts[name] += line
 	}
-	return names
+	texts[""] = texts[name]
+	return texts, names
 }
 
 func (r *report) deploy(f *File) {

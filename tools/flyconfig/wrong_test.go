@@ -182,3 +182,16 @@ func TestRunHasToFit(t *testing.T) {
 		t.Errorf("%v\nwant %s", faults, want)
 	}
 }
+
+// The image's own start would stand before each group's command.
+func TestEntrypoint(t *testing.T) {
+	dir := t.TempDir()
+	copyShipped(t, dir)
+	dockerfile := strings.Replace(read(t, "Dockerfile"), `CMD ["supervisord"`, `ENTRYPOINT ["supervisord"`, 1)
+	write(t, filepath.Join(dir, "Dockerfile"), dockerfile)
+	_, faults := check(t, filepath.Join(dir, flyTOML), dir)
+	const want = "build.dockerfile: Fly appends the command of a process group to the ENTRYPOINT of target \"app\"; make it a CMD"
+	if len(faults) != 1 || !strings.Contains(faults[0].String(), want) {
+		t.Errorf("%v\nwant %s", faults, want)
+	}
+}

@@ -67,19 +67,6 @@ func (l *loader) variable(f *field, name, s string, lv level) (any, bool) {
 	return value, true
 }
 
-// A sharedName is a variable that other programs use too, and the key that it sets.
-type sharedName struct{ variable, path string }
-
-func sharedNames() []sharedName {
-	return []sharedName{
-		{"REDIS_URL", "registry.redis.url"},
-		{"REDIS_HOST", "registry.redis.host"},
-		{"REDIS_PORT", "registry.redis.port"},
-		{"REDIS_USERNAME", "registry.redis.username"},
-		{"REDIS_PASSWORD", "registry.redis.password"},
-	}
-}
-
 // sharedNames reads the names that other programs use too. They beat the file and lose to the FLYPROXY_ form of the same key.
 func (l *loader) sharedNames() []setting {
 	var all []setting

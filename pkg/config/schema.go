@@ -174,6 +174,19 @@ func (f *field) every() []*field {
 	return all
 }
 
+// A sharedName is a variable that other programs use too, and the key that it sets.
+type sharedName struct{ variable, path string }
+
+func sharedNames() []sharedName {
+	return []sharedName{
+		{"REDIS_URL", "registry.redis.url"},
+		{"REDIS_HOST", "registry.redis.host"},
+		{"REDIS_PORT", "registry.redis.port"},
+		{"REDIS_USERNAME", "registry.redis.username"},
+		{"REDIS_PASSWORD", "registry.redis.password"},
+	}
+}
+
 // A Key describes one key of the configuration.
 type Key struct {
 	// Path is the key as in the file, its parts joined by dots; a key of a list's items has [] after the list's name.

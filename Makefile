@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # One run of the whole suite, with the race detector, stays under this.
 TEST_TIMEOUT ?= 12m
 
-.PHONY: help build release demo test setup lint vet fmt-check staticcheck fly-check generated unit generate bench bench-short clean
+.PHONY: help build demo test setup lint vet fmt-check staticcheck generated unit generate bench bench-short clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,7 @@ help: ## list the targets
 build: ## build bin/flyproxy
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/flyproxy ./cmd/flyproxy
 
+.PHONY: release
 release: ## build the archives for linux and darwin, amd64 and arm64, with their checksums, into dist/, and verify them
 	go run ./tools/release -version '$(VERSION)'
 
@@ -39,6 +40,7 @@ staticcheck: ## staticcheck, and shellcheck for the scripts
 	@if command -v shellcheck >/dev/null; then shellcheck $$(git ls-files '*.sh') .ci/run; \
 	elif [ -n "$$CI" ]; then echo "shellcheck is missing"; exit 1; else echo "skipped: shellcheck is not installed"; fi
 
+.PHONY: fly-check
 fly-check: ## check fly.toml and its variant for containers offline, after you have edited them
 	go run ./tools/flycheck fly.toml configs/fly-containers.toml
 

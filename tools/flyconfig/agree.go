@@ -24,35 +24,49 @@ var secretNames = []string{
 func Agree(f *File, dir string) []Fault {
 	r := &report{file: f.path, line: f.line}
 	r.noSecretsAt("env.", f.Env)
-	cfg := r.configuration("env.", f.Env)
-	if cfg == nil {
-		return r.sorted()
-	}
-	port, _ := adminAndListenPorts(cfg)
+	var need time.Duration
+	whose := ""
 	for _, group := range f.Groups() {
-		if len(f.Processes) > 0 && !RunsFlyproxy(f.Processes[group]) {
+		command := f.Processes[group]
+		if len(f.Processes) > 0 && !RunsFlyproxy(command) {
 			continue
 		}
+		cfg := r.configuration("env.", f.Env, "processes."+group, command)
+		if cfg == nil {
+			return r.sorted()
+		}
+		port, _ := adminAndListenPorts(cfg)
 		r.ready(f, group, port)
 		r.scraped(f, group, port)
-	}
-	for name, c := range f.Checks {
-		if c.Port == nil || c.Type != "http" {
-			continue
-		}
-		own := slices.Contains([]string{admin.PathReady, admin.PathHealth, admin.PathStatus, admin.PathMetrics}, c.Path)
-		switch {
-		case *c.Port == port && c.Path != admin.PathReady:
-			r.fault("checks."+name+".path", "write "+admin.PathReady, "flyproxy's readiness is not at %s", c.Path)
-		case own && *c.Port != port:
-			r.fault("checks."+name+".port", fmt.Sprintf("write %d, or set FLYPROXY_ADMIN_LISTEN in [env]", port), "flyproxy's admin listener is not on %d", *c.Port)
+		if t, w := r.stopTime(group, command, cfg, dir); t > need {
+			need, whose = t, w
 		}
 	}
-	r.stops(f, cfg, dir)
+	r.stops(f, need, whose)
 	if f.MachineConfig != "" {
 		return append(r.sorted(), agreeContainers(f, dir)...)
 	}
 	return r.sorted()
+}
+
+// mode is what a command says after --mode.
+func mode(command string) string {
+	parts, err := words(command)
+	if err != nil {
+		return ""
+	}
+	for i, p := range parts {
+		if value, ok := strings.CutPrefix(p, "--mode="); ok {
+			return value
+		}
+		if p == "--mode" && i+1 < len(parts) {
+			return parts[i+1]
+		}
+		if p == "--" {
+			break // what follows is the app's
+		}
+	}
+	return ""
 }
 
 // RunsFlyproxy tells whether the command of a process group starts flyproxy, by itself or under supervisord.
@@ -76,9 +90,11 @@ func (r *report) noSecretsAt(prefix string, env map[string]any) {
 	}
 }
 
-// configuration is flyproxy's in a Machine with that environment, whose keys begin with prefix; nil where it is not good.
-func (r *report) configuration(prefix string, env map[string]any) *config.Config {
+// configuration is flyproxy's in a Machine with that environment, whose keys begin with prefix, and started by the command that
+// stands at a key; nil where it is not good.
+func (r *report) configuration(prefix string, env map[string]any, at, command string) *config.Config {
 	environ := []string{
+		"FLYPROXY_MODE=" + mode(command), // an empty one counts as not set
 		"FLY_APP_NAME=app", "FLY_MACHINE_ID=machine", "FLY_REGION=ams", "FLY_PRIVATE_IP=fdaa::3", "REDIS_HOST=redis.internal",
 	}
 	for name, value := range env {
@@ -91,7 +107,17 @@ func (r *report) configuration(prefix string, env map[string]any) *config.Config
 		return cfg
 	case errors.As(err, &faults):
 		for _, f := range faults.Faults {
-			r.fault(prefix+f.Source, f.Fix, "flyproxy: %s", f.Problem)
+			key := strings.TrimSuffix(prefix, ".")
+			if _, set := env[f.Source]; set {
+				key = prefix + f.Source
+			} else if f.Source == "FLYPROXY_MODE" {
+				key = at
+			}
+			what := f.Problem
+			if f.Key != "" {
+				what = f.Key + ": " + what
+			}
+			r.fault(key, f.Fix, "flyproxy: %s", what)
 		}
 	default:
 		r.fault(strings.TrimSuffix(prefix, "."), "", "flyproxy: %v", err)
@@ -100,13 +126,26 @@ func (r *report) configuration(prefix string, env map[string]any) *config.Config
 }
 
 func (r *report) ready(f *File, group string, port int) {
-	for _, c := range f.Checks {
-		if f.Applies(c.Processes, group) && c.Port != nil && *c.Port == port && c.Path == admin.PathReady {
-			return
+	checks := make(map[string]*Check)
+	for name, c := range f.Checks {
+		if f.Applies(c.Processes, group) && c.Port != nil && c.Type == "http" {
+			checks[name] = c
+			if *c.Port == port && c.Path == admin.PathReady {
+				return
+			}
 		}
 	}
 	r.fault("checks", fmt.Sprintf(`add one of type http, port %d, path %s, with %q among its processes`, port, admin.PathReady, group),
 		"no check awaits flyproxy in group %s, so a deploy does not either", group)
+	for name, c := range checks { // which one may have been meant
+		switch {
+		case *c.Port == port:
+			r.fault("checks."+name+".path", "write "+admin.PathReady, "flyproxy's readiness is not at %s", c.Path)
+		case c.Path == admin.PathReady:
+			r.fault("checks."+name+".port", fmt.Sprintf("write %d, or set FLYPROXY_ADMIN_LISTEN in [env]", port),
+				"flyproxy's admin listener is not on %d", *c.Port)
+		}
+	}
 }
 
 func (r *report) scraped(f *File, group string, port int) {
@@ -127,8 +166,8 @@ func (r *report) scraped(f *File, group string, port int) {
 		"nothing scrapes flyproxy in group %s", group)
 }
 
-// stops checks the end of a Machine: that flyproxy gets a signal it drains on, and the time for it.
-func (r *report) stops(f *File, cfg *config.Config, dir string) {
+// stops checks the end of a Machine: that flyproxy gets a signal it drains on, and the time that it and the app need.
+func (r *report) stops(f *File, need time.Duration, whose string) {
 	switch f.KillSignal {
 	case "SIGTERM", "SIGINT":
 	case "":
@@ -140,30 +179,24 @@ func (r *report) stops(f *File, cfg *config.Config, dir string) {
 	if f.KillTimeout == nil {
 		have, err = 5*time.Second, nil // the platform's default
 	}
+	if err == nil && have <= need { // the error is said by Load
+		r.fault("kill_timeout", fmt.Sprintf("write more than %d", int(need.Seconds())), "%v is too short for %s: %v", have, whose, need)
+	}
+}
+
+// stopTime is how long a group's Machine may take to end, and by what.
+func (r *report) stopTime(group, command string, cfg *config.Config, dir string) (takes time.Duration, whose string) {
+	parts, err := words(command)
 	if err != nil {
-		return // said by Load
+		return 0, "" // said by Load
 	}
-	need, what := cfg.Drain.Timeout, "flyproxy's drain.timeout"
-	for _, group := range f.Groups() {
-		parts, err := words(f.Processes[group])
-		if err != nil || len(parts) == 0 {
-			continue // said by Load
-		}
-		takes, whose := time.Duration(0), ""
-		switch {
-		case path.Base(parts[0]) == "flyproxy" && slices.Contains(parts, "run"):
-			takes = cfg.Drain.Settle + cfg.Run.StopTimeout + cfg.Drain.Timeout
-			whose = "flyproxy run's drain.settle, run.stop_timeout and drain.timeout"
-		case path.Base(parts[0]) == "supervisord":
-			takes, whose = r.supervisord("processes."+group, filepath.Join(dir, "supervisord.conf"))
-		}
-		if takes > need {
-			need, what = takes, whose
-		}
+	switch {
+	case len(parts) > 0 && path.Base(parts[0]) == "supervisord":
+		return r.supervisord("processes."+group, filepath.Join(dir, "supervisord.conf"))
+	case len(parts) > 1 && parts[1] == "run":
+		return cfg.Drain.Settle + cfg.Run.StopTimeout + cfg.Drain.Timeout, "flyproxy run's drain.settle, run.stop_timeout and drain.timeout"
 	}
-	if have <= need {
-		r.fault("kill_timeout", fmt.Sprintf("write more than %d", int(need.Seconds())), "%v is too short for %s: %v", have, what, need)
-	}
+	return cfg.Drain.Timeout, "flyproxy's drain.timeout"
 }
 
 // supervisord gives the time that the programs of a file may take to stop; none where the file is not there, as for an image that

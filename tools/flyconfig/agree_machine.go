@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/admin"
@@ -63,7 +64,7 @@ func (r *report) sidecar(key string, c *Container) {
 			r.fault(key+".env_from", "add it with its field_ref", "%s is missing, by which flyproxy knows the Machine", name)
 		}
 	}
-	cfg := r.configuration(key+".env.", envOf(c))
+	cfg := r.configuration(key+".env.", envOf(c), key+".cmd", strings.Join(slices.Concat(c.Exec, c.Entrypoint, c.Cmd), " "))
 	if cfg == nil {
 		return
 	}

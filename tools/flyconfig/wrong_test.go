@@ -48,6 +48,8 @@ var flyEdits = []edit{
 	{old: `GRPC_PORT = "50051"`, new: `GRPC_PORT = "5005l"`, want: "env.GRPC_PORT: flyproxy: "},
 	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_ROUTING_POLCY = "round_robin"`, want: "env.FLYPROXY_ROUTING_POLCY: flyproxy: unknown environment variable; did you mean FLYPROXY_ROUTING_POLICY?"},
 	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_ADMIN_LISTEN = "[::]:9090"`, want: "checks: no check awaits flyproxy in group app", at: "-"},
+	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_DOWNSTREAM_TLS_ENABLED = "true"`, want: "env: flyproxy: downstream.tls.cert_file: missing", at: "[env]"},
+	{old: `--mode gateway`, new: `--mode gatway`, want: "processes.gateway: flyproxy: mode: not a value of this key; write sidecar or gateway"},
 	{old: `GRPC_PORT = "50051"`, new: `GRPC_PORT = ["50051"]`, want: "env.GRPC_PORT: the value is not text"},
 	// groups
 	{old: `gateway = "flyproxy serve --mode gateway"`, new: `gateway = "flyproxy serve 'x"`, want: "processes.gateway: "},
@@ -193,5 +195,17 @@ func TestEntrypoint(t *testing.T) {
 	const want = "build.dockerfile: Fly appends the command of a process group to the ENTRYPOINT of target \"app\"; make it a CMD"
 	if len(faults) != 1 || !strings.Contains(faults[0].String(), want) {
 		t.Errorf("%v\nwant %s", faults, want)
+	}
+}
+
+// The app's own checks are its own business.
+func TestOtherChecks(t *testing.T) {
+	dir := t.TempDir()
+	copyShipped(t, dir)
+	more := "[checks.app]\n  type = \"http\"\n  port = 8080\n  path = \"/health\"\n  processes = [\"app\"]\n\n[[metrics]]"
+	write(t, filepath.Join(dir, flyTOML), strings.Replace(read(t, flyTOML), "[[metrics]]", more, 1))
+	_, faults := check(t, filepath.Join(dir, flyTOML), dir)
+	for _, fault := range faults {
+		t.Error(fault)
 	}
 }

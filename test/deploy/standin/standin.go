@@ -111,8 +111,38 @@ func Option(args []string, name string) string {
 	return ""
 }
 
+// flags are those that the script may use of each command, as flyctl has them; one that it has not is refused as flyctl would.
+var flags = map[string][]string{
+	"auth whoami":    nil,
+	"apps create":    nil,
+	"status":         {"--app"},
+	"secrets list":   {"--app", "--json"},
+	"secrets import": {"--app", "--stage"},
+	"secrets set":    {"--app", "--stage"},
+	"deploy":         {"--app", "--config", "--ha=false", "--yes", "--primary-region", "--build-arg"},
+	"scale count":    {"--app", "--yes", "--region"},
+	"ssh console":    {"--app", "--process-group", "--quiet", "--container", "--command"},
+}
+
+func unknownFlag(args []string) error {
+	for command, known := range flags {
+		if rest, ok := strings.CutPrefix(strings.Join(args, " "), command); !ok || rest != "" && rest[0] != ' ' {
+			continue
+		}
+		for _, a := range args {
+			if strings.HasPrefix(a, "-") && !slices.Contains(known, a) {
+				return fmt.Errorf("unknown flag: %s", a)
+			}
+		}
+	}
+	return nil
+}
+
 func (p *Platform) run(args []string, stdin string) error {
 	command := strings.Join(args, " ")
+	if err := unknownFlag(args); err != nil {
+		return err
+	}
 	for prefix, text := range p.Fail {
 		if strings.HasPrefix(command, prefix) {
 			return errors.New(text)

@@ -117,6 +117,9 @@ func unpack(archive []byte) (map[string]packed, error) {
 	}
 }
 
+// loadUUID is LC_UUID of Apple's mach-o/loader.h.
+const loadUUID = 0x1b
+
 // platform checks by the binary's own header what it runs on, and that it is static on Linux.
 func platform(binary []byte, t target) error {
 	if t.os == "darwin" {
@@ -126,6 +129,10 @@ func platform(binary []byte, t target) error {
 		}
 		if want := map[string]macho.Cpu{"amd64": macho.CpuAmd64, "arm64": macho.CpuArm64}[t.arch]; f.Cpu != want || f.Type != macho.TypeExec {
 			return fmt.Errorf("the binary is for %v, not for %v", f.Cpu, t)
+		}
+		hasUUID := func(l macho.Load) bool { raw := l.Raw(); return len(raw) >= 4 && f.ByteOrder.Uint32(raw) == loadUUID }
+		if !slices.ContainsFunc(f.Loads, hasUUID) {
+			return errors.New("the binary has no LC_UUID, which macOS wants (go.dev/doc/go1.24, linker)")
 		}
 		return nil
 	}

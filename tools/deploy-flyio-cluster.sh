@@ -111,11 +111,12 @@ fi
 
 has_redis() {
   if [ -n "${REDIS_URL:-}" ] || [ -n "${REDIS_HOST:-}" ]; then return 0; fi
-  if grep -Eq '^ *(REDIS_HOST|FLYPROXY_REGISTRY_[A-Z_]+) *=' "$config"; then return 0; fi
+  local names='(FLYPROXY_REGISTRY_)?REDIS_(URL|HOST)|FLYPROXY_REGISTRY_(REDIS_ADDRESSES|STORE|STATIC)'
+  if grep -Eq "^ *($names) *=" "$config"; then return 0; fi
   [ -n "$exists" ] || return 1
   local list
   list=$("$fly" secrets list --app "$app" --json 2>&1 </dev/null) || fail "cannot list the secrets of $app:" "$(tail -n 1 <<<"$list")"
-  grep -Eqi '"name": *"(REDIS_URL|REDIS_HOST)"' <<<"$list"
+  grep -Eq "\"[Nn]ame\": *\"($names)\"" <<<"$list"
 }
 if ! has_redis; then
   fail "no Redis: neither REDIS_URL nor REDIS_HOST is set here or as a secret of $app" \

@@ -55,6 +55,7 @@ unit: ## the tests themselves; import direction is one of them (pkg/archtest)
 	go test -count=1 -run TestAllocationsPerCall ./pkg/relay
 
 generate: ## write the generated code anew from proto/, and docs/configuration.md
+generate: ## write the generated code anew from proto/ and examples/proto/
 	go run ./tools/genproto
 	go run ./tools/gendocs
 

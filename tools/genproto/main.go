@@ -1,4 +1,4 @@
-// Command genproto generates the Go code of everything under proto/, without protoc: it compiles the files itself and runs the
+// Command genproto generates the Go code of everything under proto/ and examples/proto/, without protoc: it compiles the files itself and runs the
 // plugins whose versions go.mod pins.
 //
 //	go run ./tools/genproto          writes the generated files
@@ -12,17 +12,22 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
+
+// roots hold the .proto files, each a root of its own for imports: the sidecar's, and those of the examples, which people copy.
+var roots = []string{"proto", "examples/proto"}
 
 func main() {
 	check := flag.Bool("check", false, "change nothing; fail when the committed files are not current")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "genproto: takes no arguments; it generates all of proto/")
+		fmt.Fprintln(os.Stderr, "genproto: takes no arguments; it generates all of " + strings.Join(roots, " and "))
 		os.Exit(64)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -38,9 +43,13 @@ func run(ctx context.Context, check bool) error {
 	if err != nil {
 		return err
 	}
-	files, err := generate(ctx, root, filepath.Join(root, "proto"))
-	if err != nil {
-		return err
+	files := make(map[string][]byte)
+	for _, dir := range roots {
+		made, err := generate(ctx, root, filepath.Join(root, filepath.FromSlash(dir)))
+		if err != nil {
+			return err
+		}
+		maps.Copy(files, made)
 	}
 	if check {
 		return compare(root, files)

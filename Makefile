@@ -67,4 +67,5 @@ bench-short: ## every cell of the benchmark once, with tiny counts: fails on bro
 	go run ./bench -short
 
 clean: ## remove what was built and installed into this folder
-	rm -rf bin dist test/clients/node/node_modules test/clients/python/.venv test/clients/java/target bench/.venv
+	rm -rf bin dist test/clients/node/node_modules test/clients/python/.venv test/clients/java/target bench/.venv \
+		examples/node/node_modules examples/node/dist examples/node/src/generated

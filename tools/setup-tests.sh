@@ -12,8 +12,8 @@ programs=(
   "gcc|gcc|the race detector, without which the suite does not run"
   "redis-server|redis-server|the tests on a real Redis, Redis Cluster and Sentinel, and the fleet test"
   "ip|iproute2|the test across network namespaces"
-  "node|nodejs|the grpc-js client"
-  "npm|npm|the grpc-js client"
+  "node|nodejs|the grpc-js client and the example in TypeScript"
+  "npm|npm|the grpc-js client and the example in TypeScript"
   "python3|python3|the grpcio client and server"
   "javac|default-jdk-headless|the grpc-java client and server"
   "mvn|maven|the grpc-java client and server"
@@ -50,6 +50,22 @@ if command -v npm >/dev/null; then
     echo "installing grpc-js"
     if (cd test/clients/node && npm ci --silent --no-audit --no-fund); then touch "$stamp"
     else note "grpc-js (npm ci failed): the grpc-js client"; fi
+  fi
+fi
+if command -v npm >/dev/null; then
+  example=examples/node
+  if [ ! -e $example/node_modules/.installed ] || [ $example/package-lock.json -nt $example/node_modules/.installed ]; then
+    echo "installing what the example in TypeScript needs"
+    if (cd $example && npm ci --silent --no-audit --no-fund); then touch $example/node_modules/.installed
+    else note "the packages of examples/node (npm ci failed): the example in TypeScript"; fi
+  fi
+  stamp=$example/dist/.built
+  if [ -e $example/node_modules/.installed ] && { [ ! -e "$stamp" ] || [ $example/node_modules/.installed -nt "$stamp" ] ||
+    [ -n "$(find $example/src $example/package.json $example/tsconfig.json examples/proto proto \
+      -path $example/src/generated -prune -o -type f -newer "$stamp" -print)" ]; }; then
+    echo "building the example in TypeScript"
+    if log=$(cd $example && npm run --silent build 2>&1); then touch "$stamp"
+    else echo "$log"; note "examples/node (npm run build failed): the example in TypeScript"; fi
   fi
 fi
 if command -v python3 >/dev/null; then

@@ -40,12 +40,14 @@ func pages(rpc *BattleRPCClient) http.Handler {
 		})
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(usage)) })
+	// region: calls
 	page("/battle", func(ctx context.Context, _ *http.Request) (any, error) {
 		return join(ctx, rpc.OptimalClient())
 	})
 	page("/battle/{instance}", func(ctx context.Context, r *http.Request) (any, error) {
 		return join(ctx, rpc.ClientByInstanceID(r.PathValue("instance")))
 	})
+	// endregion
 	page("/battle/{instance}/play", func(ctx context.Context, r *http.Request) (any, error) {
 		return playWhole(ctx, rpc.ClientByInstanceID(r.PathValue("instance")))
 	})
@@ -91,7 +93,7 @@ func asJSON(m proto.Message) (json.RawMessage, error) {
 }
 
 func failure(err error) map[string]string {
-	return map[string]string{"code": status.Code(err).String(), "error": status.Convert(err).Message()}
+	return map[string]string{"error": status.Convert(err).Message()}
 }
 
 func httpStatus(err error) int {

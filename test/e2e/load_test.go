@@ -39,17 +39,33 @@ func startLoad(t testing.TB, pause time.Duration, through ...*sidecar) *load {
 
 // startLoadOn makes a call every pause on each connection.
 func startLoadOn(t testing.TB, pause time.Duration, conns map[string]*grpc.ClientConn) *load {
+	calls := make(map[string]oneMore)
+	for name, cc := range conns {
+		client := pb.NewGreeterClient(cc)
+		calls[name] = func(ctx context.Context, n int) (string, error) {
+			reply, err := client.Hello(ctx, &pb.HelloRequest{Name: fmt.Sprint(n)})
+			return reply.GetInstance(), err
+		}
+	}
+	return startLoadOf(t, pause, calls)
+}
+
+// oneMore makes the nth call of a load and gives the instance that answered.
+type oneMore func(ctx context.Context, n int) (instance string, err error)
+
+// startLoadOf makes each of the calls every pause.
+func startLoadOf(t testing.TB, pause time.Duration, calls map[string]oneMore) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{t: t, cancel: cancel, by: make(map[string]int)}
-	for name, cc := range conns {
+	for name, call := range calls {
 		l.wg.Add(1)
-		go l.run(ctx, name, pb.NewGreeterClient(cc), pause)
+		go l.run(ctx, name, call, pause)
 	}
 	t.Cleanup(func() { l.stop() })
 	return l
 }
 
-func (l *load) run(ctx context.Context, id string, client pb.GreeterClient, pause time.Duration) {
+func (l *load) run(ctx context.Context, id string, call oneMore, pause time.Duration) {
 	defer l.wg.Done()
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
@@ -62,7 +78,7 @@ func (l *load) run(ctx context.Context, id string, client pb.GreeterClient, paus
 		// The call itself outlives the load's end: what was begun must succeed.
 		began := time.Now()
 		callCtx, cancel := context.WithTimeout(context.Background(), patience)
-		reply, err := client.Hello(callCtx, &pb.HelloRequest{Name: fmt.Sprint(n)})
+		instance, err := call(callCtx, n)
 		cancel()
 		l.calls.Add(1)
 		l.mu.Lock()
@@ -73,7 +89,7 @@ func (l *load) run(ctx context.Context, id string, client pb.GreeterClient, paus
 				l.first = append(l.first, fmt.Sprintf("%s through %s: %v", time.Now().Format("15:04:05.000"), id, err))
 			}
 		} else {
-			l.by[reply.GetInstance()]++
+			l.by[instance]++
 		}
 		l.mu.Unlock()
 	}

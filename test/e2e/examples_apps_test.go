@@ -1,0 +1,92 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// exampleApps are the commands of the two examples, by language.
+func exampleApps(t *testing.T) map[string][]string {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	need(t, "node", err == nil)
+	dir, err := filepath.Abs("../../examples/node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, err := os.Stat(filepath.Join(dir, "dist", ".built"))
+	need(t, "the example in TypeScript, built (examples/node/dist)", err == nil)
+	err = filepath.WalkDir(filepath.Join(dir, "src"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == "generated" {
+			return fs.SkipDir
+		}
+		if info, infoErr := d.Info(); err == nil && infoErr == nil && !d.IsDir() && info.ModTime().After(built.ModTime()) {
+			return fmt.Errorf("%s is newer than what was built of it: run make setup", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := filepath.Join(t.TempDir(), "battle")
+	build := exec.Command("go", append(append([]string{"build"}, raceFlags...), "-o", app, "../../examples/go")...)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return map[string][]string{"go": {app}, "node": {node, filepath.Join(dir, "dist", "main.js")}}
+}
+
+// fighter is an app of the examples with its sidecar.
+type fighter struct {
+	*process
+	t        *testing.T
+	sidecar  *sidecar
+	id       string
+	argv     []string
+	env      []string
+	grpc     int
+	http     string // where its pages are
+	restarts int
+}
+
+func startFighter(t *testing.T, id string, argv []string, env ...string) *fighter {
+	t.Helper()
+	f := &fighter{t: t, id: id, argv: argv, grpc: freePort(t)}
+	page := freePort(t)
+	f.http = fmt.Sprintf("http://127.0.0.1:%d", page)
+	f.sidecar = startSidecar(t, id, "ams", f.grpc, env...)
+	f.env = []string{
+		"FLY_MACHINE_ID=" + id, "FLY_REGION=ams", fmt.Sprint("GRPC_PORT=", f.grpc), fmt.Sprint("PORT=", page),
+		fmt.Sprint("FLYPROXY_ADDR=localhost:", f.sidecar.port),
+	}
+	f.run()
+	return f
+}
+
+func (f *fighter) run() {
+	f.restarts++
+	f.process = start(f.t, fmt.Sprint("app ", f.id, " ", f.restarts), f.env, f.argv...)
+}
+
+// page asks a page of the app and decodes it.
+func (f *fighter) page(path string, into any) {
+	f.t.Helper()
+	code, body := get(f.t, f.http+path)
+	if code != http.StatusOK || json.Unmarshal([]byte(body), into) != nil {
+		f.t.Fatalf("%s of %s: %d %s", path, f.id, code, body)
+	}
+}
+
+// answer is what a page says of who answered.
+type answer struct {
+	Instance string `json:"instance_id"`
+	Region   string `json:"region"`
+	Number   int    `json:"number"`
+	Action   string `json:"action"`
+}

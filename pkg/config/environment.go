@@ -7,6 +7,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// notKeys are FLYPROXY_ variables that set no key: one names the file, the other is for apps, which dial the sidecar there and may share
+// its environment.
+var notKeys = []string{"FLYPROXY_CONFIG", "FLYPROXY_ADDR"}
+
 // environment reads every FLYPROXY_ variable. One that sets nothing is a fault: it is a typing error, or a key that is gone.
 func (l *loader) environment() []setting {
 	leaves := l.root.leaves()
@@ -24,7 +28,7 @@ func (l *loader) environment() []setting {
 	}
 	var unknown []string
 	for name := range l.env {
-		if strings.HasPrefix(name, "FLYPROXY_") && !slices.Contains(known, name) && name != "FLYPROXY_CONFIG" { // which names the file
+		if strings.HasPrefix(name, "FLYPROXY_") && !slices.Contains(known, name) && !slices.Contains(notKeys, name) {
 			unknown = append(unknown, name)
 		}
 	}
@@ -36,7 +40,7 @@ func (l *loader) environment() []setting {
 				fix = "write the whole list as YAML or JSON in " + f.env()
 			}
 		}
-		if near, ok := nearest(name, append(known, "FLYPROXY_CONFIG")); ok && strings.HasPrefix(fix, "unset") {
+		if near, ok := nearest(name, append(known, notKeys...)); ok && strings.HasPrefix(fix, "unset") {
 			fix = "did you mean " + near + "?"
 		}
 		l.fault(Fault{Source: name, Problem: "unknown environment variable", Fix: fix})

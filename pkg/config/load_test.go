@@ -1,9 +1,11 @@
 package config_test
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -224,6 +226,16 @@ func TestSharedNamesDescribeTheApp(t *testing.T) {
 			wantLines(t, warnings, want)
 		})
 	}
+}
+
+// An app that is told by FLYPROXY_ADDR where its sidecar is may share the sidecar's environment, as a Machine's programs do.
+func TestTheAppsOwnVariable(t *testing.T) {
+	cfg := mustLoad(t, "", good("FLYPROXY_ADDR=localhost:50152")...)
+	if got := cfg.Listen; len(got) != 1 || strings.Contains(fmt.Sprint(got), "50152") {
+		t.Errorf("listen is %v: FLYPROXY_ADDR is not for the sidecar", got)
+	}
+	wantLines(t, faults(t, "", good("FLYPROXY_ADR=localhost:50152")...),
+		[]string{"FLYPROXY_ADR: unknown environment variable; did you mean FLYPROXY_ADDR?"})
 }
 
 func TestSeveralApps(t *testing.T) {

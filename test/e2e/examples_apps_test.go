@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -60,11 +61,14 @@ func startFighter(t *testing.T, id string, argv []string, env ...string) *fighte
 	f := &fighter{t: t, id: id, argv: argv, grpc: freePort(t)}
 	page := freePort(t)
 	f.http = fmt.Sprintf("http://127.0.0.1:%d", page)
-	f.sidecar = startSidecar(t, id, "ams", f.grpc, env...)
+	port := freePort(t)
 	f.env = []string{
 		"FLY_MACHINE_ID=" + id, "FLY_REGION=ams", fmt.Sprint("GRPC_PORT=", f.grpc), fmt.Sprint("PORT=", page),
-		fmt.Sprint("FLYPROXY_ADDR=localhost:", f.sidecar.port),
+		fmt.Sprint("FLYPROXY_ADDR=localhost:", port),
 	}
+	// A Machine's programs share its environment.
+	f.sidecar = startSidecar(t, id, "ams", f.grpc, slices.Concat(f.env, env, []string{fmt.Sprint("FLYPROXY_LISTEN=localhost:", port)})...)
+	f.sidecar.port = port
 	f.run()
 	return f
 }

@@ -43,6 +43,7 @@ async function main() {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
   });
   console.log(`stopping: open calls have ${stopWithinMs} ms to end`);
+  // region: stop
   health.setStatus('', 'NOT_SERVING'); // the sidecar sends nothing more here
   stopping.abort();
   const closed = new Promise((resolve) => web.close(resolve));
@@ -54,6 +55,7 @@ async function main() {
   }, stopWithinMs);
   await Promise.all([closed, new Promise((resolve) => server.tryShutdown(resolve))]);
   clearTimeout(cut);
+  // endregion
   rpc.close();
   console.log('ended');
 }

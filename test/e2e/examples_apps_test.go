@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // exampleApps are the commands of the two examples, by language.
@@ -23,18 +25,24 @@ func exampleApps(t *testing.T) map[string][]string {
 	}
 	built, err := os.Stat(filepath.Join(dir, "dist", ".built"))
 	need(t, "the example in TypeScript, built (examples/node/dist)", err == nil)
+	newer := ""
 	err = filepath.WalkDir(filepath.Join(dir, "src"), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && d.Name() == "generated" {
+		if err != nil {
+			return err
+		}
+		if d.Name() == "generated" {
 			return fs.SkipDir
 		}
-		if info, infoErr := d.Info(); err == nil && infoErr == nil && !d.IsDir() && info.ModTime().After(built.ModTime()) {
-			return fmt.Errorf("%s is newer than what was built of it: run make setup", path)
+		info, err := d.Info()
+		if err == nil && !d.IsDir() && info.ModTime().After(built.ModTime()) {
+			newer = path
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	need(t, "a build of the example in TypeScript that is as new as "+newer, newer == "")
 	app := filepath.Join(t.TempDir(), "battle")
 	build := exec.Command("go", append(append([]string{"build"}, raceFlags...), "-o", app, "../../examples/go")...)
 	if out, err := build.CombinedOutput(); err != nil {
@@ -73,9 +81,34 @@ func startFighter(t *testing.T, id string, argv []string, env ...string) *fighte
 	return f
 }
 
+// startMachine is the same with one process for both, as the examples' images have it: flyproxy run -- app.
+func startMachine(t *testing.T, id string, argv []string, env ...string) *fighter {
+	t.Helper()
+	f := &fighter{t: t, id: id, argv: append([]string{flyproxy, "run", "--"}, argv...), grpc: freePort(t)}
+	f.sidecar = &sidecar{id: id, port: freePort(t), adminAt: freePort(t)}
+	page := freePort(t)
+	f.http = fmt.Sprintf("http://127.0.0.1:%d", page)
+	f.env = append([]string{
+		"FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=" + id, "FLYPROXY_REGION=ams",
+		fmt.Sprint("GRPC_PORT=", f.grpc), fmt.Sprint("PORT=", page), fmt.Sprint("FLYPROXY_ADDR=localhost:", f.sidecar.port),
+		fmt.Sprint("FLYPROXY_LISTEN=localhost:", f.sidecar.port), "FLYPROXY_ADMIN_LISTEN=" + f.sidecar.admin(),
+	}, env...)
+	f.run()
+	return f
+}
+
 func (f *fighter) run() {
 	f.restarts++
-	f.process = start(f.t, fmt.Sprint("app ", f.id, " ", f.restarts), f.env, f.argv...)
+	p := start(f.t, fmt.Sprint("app ", f.id, " ", f.restarts), f.env, f.argv...)
+	f.process = p
+	// A parent that is killed leaves its app behind, which holds what the test reads from: it is asked first.
+	f.t.Cleanup(func() {
+		p.signal(syscall.SIGTERM)
+		select {
+		case <-p.done:
+		case <-time.After(patience):
+		}
+	})
 }
 
 // page asks a page of the app and decodes it.

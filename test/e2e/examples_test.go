@@ -57,6 +57,26 @@ func examples(t *testing.T, engine string) {
 	t.Run("open streams when it stops", func(t *testing.T) { streamsWhenItStops(t, all) })
 }
 
+// A rolling deploy of both examples as their images run them: flyproxy is the parent of the app, and gets the signal.
+func TestExamplesRunByFlyproxy(t *testing.T) { eachEngine(t, examplesRunByFlyproxy) }
+
+func examplesRunByFlyproxy(t *testing.T, engine string) {
+	apps := exampleApps(t)
+	redis := redistest.Start(t, redistest.Config{})
+	var all []*fighter
+	var sidecars []*sidecar
+	for i, lang := range []string{"go", "node", "go", "node"} {
+		f := startMachine(t, fmt.Sprint(lang, i), apps[lang], engine, "REDIS_URL=redis://"+redis.Addr())
+		all, sidecars = append(all, f), append(sidecars, f.sidecar)
+	}
+	sees(t, len(all), sidecars...)
+	for _, f := range all {
+		eventually(t, "the pages of "+f.id, func() bool { code, _ := get(t, f.http+"/"); return code == http.StatusOK })
+	}
+	battlesAcross(t, all)
+	stoppedUnderLoad(t, all, sidecars)
+}
+
 func registeredByReflection(t *testing.T, all []*fighter) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -1,11 +1,9 @@
 package docs_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -145,31 +143,6 @@ func TestMigrationShowsTheExamples(t *testing.T) {
 	for _, want := range []string{"ts", "go", "dockerfile", "env"} {
 		if !slices.Contains(langs, want) {
 			t.Errorf("it has no block of %s", want)
-		}
-	}
-}
-
-var (
-	variable = regexp.MustCompile(`FLYPROXY_[A-Z_]+`)
-	link     = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
-)
-
-// What is named in the text is there: variables, files.
-func TestPagesNameWhatThereIs(t *testing.T) {
-	for _, name := range []string{"docs/migration.md", "examples/go/README.md", "examples/node/README.md"} {
-		page := read(t, name)
-		for _, v := range variable.FindAllString(page, -1) {
-			// An unknown one is a fault of its own kind, whatever its value.
-			_, err := config.Load(config.Options{Environ: []string{v + "=?"}})
-			var faulty *config.Error
-			if errors.As(err, &faulty) && strings.Contains(err.Error(), v+": unknown environment variable") {
-				t.Errorf("%s names %s, which flyproxy does not know", name, v)
-			}
-		}
-		for _, m := range link.FindAllStringSubmatch(page, -1) {
-			if _, err := os.Stat(filepath.Join(root, filepath.Dir(name), filepath.FromSlash(m[1]))); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
 		}
 	}
 }

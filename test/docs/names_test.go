@@ -1,4 +1,3 @@
-// Package docs_test holds what people read against what is there: links, keys, metrics and commands that pages name.
 package docs_test
 
 import (
@@ -15,8 +14,6 @@ import (
 
 	"github.com/flyproxy/flyproxy/pkg/config"
 )
-
-const root = "../.."
 
 // pages are all Markdown files that people read, by path from the root.
 func pages(t *testing.T) map[string]string {

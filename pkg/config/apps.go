@@ -49,6 +49,9 @@ func (l *loader) appBound() bound {
 
 // resolveApps fills in what the apps leave to others: address, service, weight.
 func (l *loader) resolveApps(cfg *Config) {
+	if cfg.Mode == ModeGateway {
+		return
+	}
 	said := l.appBound()
 	for i := range cfg.Apps {
 		app, path := &cfg.Apps[i], fmt.Sprintf("apps[%d]", i)

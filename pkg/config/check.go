@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/flyproxy/flyproxy/pkg/fly"
 )
 
 // resolveStore settles which registry is meant.
@@ -57,11 +55,12 @@ func (l *loader) check(cfg *Config) {
 	l.checkRouting(&cfg.Routing)
 	l.checkRun(&cfg.Run)
 	l.checkTLS(cfg)
+	l.checkDownstream(cfg)
 	l.warnUnhonoured(cfg)
 }
 
 func (l *loader) checkApps(cfg *Config) {
-	if len(cfg.Apps) == 0 && cfg.Registration.Enabled && !l.refusedBelow("apps") && !l.blind {
+	if len(cfg.Apps) == 0 && cfg.Registers() && !l.refusedBelow("apps") && !l.blind {
 		l.faultAt("apps", "", "no app to register", "list one, or set registration.enabled to false")
 	}
 	for i, app := range cfg.Apps {
@@ -113,7 +112,7 @@ func (l *loader) checkRegistration(cfg *Config) {
 // checkAdvertised forms each app's address, with a stand-in where only a running sidecar knows the host.
 func (l *loader) checkAdvertised(cfg *Config) {
 	const key = "registration.address"
-	if !cfg.Registration.Enabled || l.refused[key] {
+	if !cfg.Registers() || l.refused[key] {
 		return
 	}
 	if said, set := l.env["FLY_PRIVATE_IP"]; set && !cfg.Fly.PrivateIP.IsValid() && cfg.Fly.OnFly {
@@ -167,13 +166,7 @@ func (l *loader) outsideNetworks(cfg *Config, address string) bool {
 }
 
 func (l *loader) checkRegistry(r *Registry) {
-	const networks = "registry.allowed_networks"
-	for _, said := range r.AllowedNetworks {
-		if _, err := netip.ParsePrefix(said); err != nil {
-			l.faultAt(networks, said, "not a network",
-				"write an address, a slash and the length of the prefix, such as "+fly.PrivateNetwork().String())
-		}
-	}
+	l.checkNetworks("registry.allowed_networks", r.AllowedNetworks)
 	seen := make(map[string]int)
 	for i := range r.Static {
 		inst, path := &r.Static[i], fmt.Sprintf("registry.static[%d]", i)

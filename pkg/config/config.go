@@ -22,11 +22,11 @@ type Size int64
 //
 // Tags: key is the name; default is the value in the form of an environment variable, auto says in words where a default comes
 // from that depends on the surroundings; oneof, min and max bound the value; alias is a suffix with which each oneof value is
-// taken in capitals too (WeightedLoadStrategy); later lists values of a coming release; form names a form of text; need says
-// that an item of a list must have it; secret values are masked wherever they are shown; usage is one line for people.
+// taken in capitals too (WeightedLoadStrategy); form names a form of text; need says that an item of a list must have it; secret
+// values are masked wherever they are shown; usage is one line for people.
 type Config struct {
-	Mode         string       `key:"mode" default:"sidecar" oneof:"sidecar" later:"gateway" usage:"what this process is"`
-	Listen       []string     `key:"listen" default:"localhost:50052" usage:"where the app's calls are accepted: host:port, unix:///path"`
+	Mode         string       `key:"mode" default:"sidecar" oneof:"sidecar|gateway" usage:"what this process is"`
+	Listen       []string     `key:"listen" default:"localhost:50052" auto:"fly-local-6pn:50052 for a gateway" usage:"where calls are accepted: host:port, unix:///path"`
 	SocketMode   string       `key:"listen_socket_mode" default:"0660" form:"mode" usage:"who may connect to a unix socket of listen"`
 	Engine       string       `key:"engine" default:"relay" oneof:"relay|grpc" usage:"the data plane"`
 	Service      string       `key:"service" auto:"FLY_APP_NAME" form:"service" usage:"the service that the app offers"`
@@ -38,6 +38,7 @@ type Config struct {
 	Routing      Routing      `key:"routing"`
 	Retry        Retry        `key:"retry"`
 	Upstream     Upstream     `key:"upstream"`
+	Downstream   Downstream   `key:"downstream"`
 	Limits       Limits       `key:"limits"`
 	Drain        Drain        `key:"drain"`
 	Run          Run          `key:"run"`
@@ -195,6 +196,21 @@ type UpstreamTLS struct {
 	ServerName string `key:"server_name" usage:"the name in the peers' certificates, if not the host that is dialled"`
 }
 
+// Downstream is who may be a client of a gateway, and how they speak to it. A sidecar has no use for it: its listeners are loopback
+// and unix sockets.
+type Downstream struct {
+	AllowedNetworks []string      `key:"allowed_networks" auto:"fdaa::/16,127.0.0.0/8,::1/128 for a gateway" usage:"where its clients may be"`
+	TLS             DownstreamTLS `key:"tls"`
+}
+
+// DownstreamTLS is TLS on a gateway's TCP listeners, mutual where ClientCAFile is set. The files are read again when they change.
+type DownstreamTLS struct {
+	Enabled      bool   `key:"enabled" default:"false" usage:"take TLS from clients, and nothing else"`
+	CertFile     string `key:"cert_file" usage:"PEM file of the gateway's certificate, the intermediate ones after it"`
+	KeyFile      string `key:"key_file" usage:"PEM file of its private key"`
+	ClientCAFile string `key:"client_ca_file" usage:"PEM file of authorities; clients must have a certificate of one"`
+}
+
 // Limits protect the sidecar and its Machine. Their defaults fit one of 256 MB.
 type Limits struct {
 	MaxHeaderBytes         Size          `key:"max_header_bytes" default:"256KiB" min:"4KiB" max:"64MiB" usage:"metadata of one call"`
@@ -249,8 +265,11 @@ type AccessLog struct {
 	PerSecond int           `key:"per_second" default:"10" min:"1" max:"10000" usage:"lines a second at most"`
 }
 
-// The values of Engine, and those of Registry.Store and of Redis.Mode after Load.
+// The values of Mode and Engine, and those of Registry.Store and of Redis.Mode after Load.
 const (
+	ModeSidecar = "sidecar"
+	ModeGateway = "gateway"
+
 	EngineRelay = "relay"
 	EngineGRPC  = "grpc"
 
@@ -302,15 +321,7 @@ func (a App) Port() int {
 }
 
 // Networks are AllowedNetworks; none means that any address is allowed.
-func (r Registry) Networks() []netip.Prefix {
-	var all []netip.Prefix
-	for _, text := range r.AllowedNetworks {
-		if prefix, err := netip.ParsePrefix(text); err == nil { // Load has checked them
-			all = append(all, prefix.Masked())
-		}
-	}
-	return all
-}
+func (r Registry) Networks() []netip.Prefix { return networks(r.AllowedNetworks) }
 
 // Seeds are the host:port at which the Redis, or its sentinels, are dialled first; none when no Redis is configured.
 func (r Redis) Seeds() []string {

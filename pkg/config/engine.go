@@ -21,6 +21,9 @@ func (l *loader) warnUnhonoured(cfg *Config) {
 	}
 	for _, f := range l.root.leaves() {
 		only := slices.ContainsFunc(relayOnly(), func(key string) bool { return f.path == key || strings.HasPrefix(f.path, key+".") })
+		if f.path == "limits.handshake_timeout" && cfg.Downstream.TLS.Enabled && cfg.Mode == ModeGateway {
+			continue // it bounds TLS handshakes, which come before the engine
+		}
 		if !only || l.origins[f.path].level <= fromDefault || l.refused[f.path] {
 			continue
 		}

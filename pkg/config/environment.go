@@ -71,6 +71,17 @@ func (l *loader) variable(f *field, name, s string, lv level) (any, bool) {
 	return value, true
 }
 
+// flags reads what was said on the command line.
+func (l *loader) flags(o Options) []setting {
+	if o.Mode == "" {
+		return nil
+	}
+	if value, ok := l.variable(l.lookup("mode"), "--mode", o.Mode, fromEnvironment); ok {
+		return []setting{{"mode", value}}
+	}
+	return nil
+}
+
 // sharedNames reads the names that other programs use too. They beat the file and lose to the FLYPROXY_ form of the same key.
 func (l *loader) sharedNames() []setting {
 	var all []setting

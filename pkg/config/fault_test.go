@@ -96,10 +96,10 @@ func TestFaults(t *testing.T) {
 			},
 		},
 		{
-			name: "modes to come",
-			env:  []string{"FLYPROXY_MODE=gateway", "FLYPROXY_ENGINE=envoy", "FLYPROXY_ROUTING_POLICY=WeightdLoadStrategy"},
+			name: "unknown modes",
+			env:  []string{"FLYPROXY_MODE=proxy", "FLYPROXY_ENGINE=envoy", "FLYPROXY_ROUTING_POLICY=WeightdLoadStrategy"},
 			want: []string{
-				`FLYPROXY_MODE: mode = "gateway": comes with a later release; write sidecar`,
+				`FLYPROXY_MODE: mode = "proxy": not a value of this key; write sidecar or gateway`,
 				`FLYPROXY_ENGINE: engine = "envoy": not a value of this key; write relay or grpc`,
 				`FLYPROXY_ROUTING_POLICY: routing.policy = "WeightdLoadStrategy": not a value of this key; ` +
 					`did you mean "WeightedLoadStrategy"? It takes round_robin, least_connections or weighted_load`,

@@ -49,7 +49,7 @@ type listener struct {
 
 func (l *loader) checkListeners(cfg *Config) {
 	if len(cfg.Listen) == 0 {
-		l.faultAt("listen", "", "no address", "write at least one, such as localhost:50052")
+		l.faultAt("listen", "", "no address", "write at least one, such as "+cfg.usualListener())
 	}
 	var own []listener
 	sockets := false
@@ -72,7 +72,7 @@ func (l *loader) checkListeners(cfg *Config) {
 		case wrong != nil:
 			l.faultAt("listen", said, wrong.problem, wrong.fix)
 			continue
-		case !loopback(address.host):
+		case cfg.Mode == ModeSidecar && !loopback(address.host):
 			l.faultAt("listen", said,
 				"not a loopback address: in sidecar mode whoever reaches this port can call every service, as the app may",
 				fmt.Sprintf("write localhost:%d", address.port))

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -17,6 +18,8 @@ type Options struct {
 	Path string
 	// Environ is the environment in the form of [os.Environ]. A variable that is set to nothing counts as not set.
 	Environ []string
+	// Mode is what --mode says, which beats file and environment; empty when the flag was not given.
+	Mode string
 	// Hostname becomes part of a generated instance id.
 	Hostname string
 	// ReadFile reads the configuration file; nil is [os.ReadFile].
@@ -89,12 +92,12 @@ func (l *loader) load(o Options) (*Config, error) {
 	if err := v.MergeConfigMap(values); err != nil {
 		return nil, err
 	}
-	for _, s := range append(l.sharedNames(), l.environment()...) {
+	for _, s := range slices.Concat(l.sharedNames(), l.environment(), l.flags(o)) {
 		v.Set(s.path, s.value)
 	}
 
 	env := l.detect(v.GetString("registration.is_fly"))
-	for _, s := range l.surroundings(env, o.Hostname) {
+	for _, s := range l.surroundings(env, o.Hostname, v.GetString("mode")) {
 		v.SetDefault(s.path, s.value)
 	}
 
@@ -102,6 +105,7 @@ func (l *loader) load(o Options) (*Config, error) {
 	if err := v.Unmarshal(cfg, func(c *mapstructure.DecoderConfig) { c.TagName = "key" }); err != nil {
 		return nil, err
 	}
+	l.resolveMode(cfg)
 	l.resolveApps(cfg)
 	l.resolveRedis(&cfg.Registry.Redis)
 	l.resolveStore(cfg)

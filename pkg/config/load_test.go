@@ -110,7 +110,8 @@ func TestEveryVariable(t *testing.T) {
 		"registry.redis.ca_file": "f", "registry.redis.server_name": "n", "registry.redis.sentinel.master": "m",
 		"registry.redis.sentinel.username": "u", "registry.redis.sentinel.password": "p",
 		"retry.methods": "/a.B/C,/a.B/*", "upstream.tls.ca_file": "f", "upstream.tls.cert_file": "f", "upstream.tls.key_file": "f",
-		"upstream.tls.server_name": "n", "admin.socket": "unix:///a",
+		"upstream.tls.server_name": "n", "downstream.allowed_networks": "fdaa::/16,10.0.0.0/8", "downstream.tls.cert_file": "f",
+		"downstream.tls.key_file": "f", "downstream.tls.client_ca_file": "f", "admin.socket": "unix:///a",
 		"registry.static": `[{service: s, address: "a:1"}]`, "routing.routes": "[{prefix: /a/, service: s}]",
 	}
 	for _, k := range config.Keys() {

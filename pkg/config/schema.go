@@ -55,7 +55,6 @@ type field struct {
 	auto       string
 	oneof      []string
 	alias      string
-	later      []string
 	min, max   string
 	form       string
 	need       bool
@@ -91,7 +90,7 @@ func newField(sf reflect.StructField, name, prefix string) *field {
 		name: name, path: prefix + name, typ: sf.Type,
 		auto: sf.Tag.Get("auto"), min: sf.Tag.Get("min"), max: sf.Tag.Get("max"), form: sf.Tag.Get("form"),
 		need: sf.Tag.Get("need") != "", secret: sf.Tag.Get("secret"), usage: sf.Tag.Get("usage"),
-		alias: sf.Tag.Get("alias"), oneof: list(sf.Tag.Get("oneof"), "|"), later: list(sf.Tag.Get("later"), "|"),
+		alias: sf.Tag.Get("alias"), oneof: list(sf.Tag.Get("oneof"), "|"),
 	}
 	f.def, f.hasDefault = sf.Tag.Lookup("default")
 	switch sf.Type {

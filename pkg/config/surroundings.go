@@ -13,7 +13,7 @@ import (
 const SourceOnFly = "default on Fly"
 
 // surroundings are the defaults that depend on where the process runs. They stand below the file and the environment.
-func (l *loader) surroundings(env fly.Environment, hostname string) []setting {
+func (l *loader) surroundings(env fly.Environment, hostname, mode string) []setting {
 	var all []setting
 	add := func(path, source string, value any) {
 		if l.origins[path].level <= fromDefault {
@@ -47,7 +47,11 @@ func (l *loader) surroundings(env fly.Environment, hostname string) []setting {
 		add("admin.socket", SourceOnFly, DefaultControlSocket)
 		add("registry.allowed_networks", SourceOnFly, []string{fly.PrivateNetwork().String()})
 	}
-	if l.origins["apps"].level == fromNowhere && !l.refused["apps"] {
+	if mode == ModeGateway {
+		add("listen", "default of a gateway", []string{gatewayListen})
+		add("downstream.allowed_networks", "default of a gateway", gatewayClients())
+	}
+	if mode != ModeGateway && l.origins["apps"].level == fromNowhere && !l.refused["apps"] {
 		app := make(map[string]any)
 		l.itemDefaults(l.root.child("apps"), "apps[0]", app, "default")
 		add("apps", "default", []any{app})

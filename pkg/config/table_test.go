@@ -16,7 +16,7 @@ func TestTopLevelKeys(t *testing.T) {
 			got = append(got, top)
 		}
 	}
-	const want = "mode listen listen_socket_mode engine service instance_id region apps registration registry routing retry upstream " +
+	const want = "mode listen listen_socket_mode engine service instance_id region apps registration registry routing retry upstream downstream " +
 		"limits drain run admin log access_log"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)

@@ -9,34 +9,55 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/tlsfiles"
 )
 
-const tlsKeys = "upstream.tls."
+const (
+	upstreamTLS   = "upstream.tls."
+	downstreamTLS = "downstream.tls."
+)
 
 // checkTLS reads the files that upstream.tls names, so that what is wrong with them is said before the first call finds out.
 func (l *loader) checkTLS(cfg *Config) {
 	t := &cfg.Upstream.TLS
 	if !t.Enabled {
-		l.warnTLSIsOff(t)
+		l.warnTLSIsOff(upstreamTLS, "ca_file", t.CAFile, "cert_file", t.CertFile, "key_file", t.KeyFile, "server_name", t.ServerName)
 		return
 	}
 	if t.ServerName != "" {
 		if _, err := netip.ParseAddr(t.ServerName); err != nil {
 			if wrong := checkHost(t.ServerName); wrong != nil {
-				l.faultAt(tlsKeys+"server_name", t.ServerName, wrong.problem, "write the host name in the peers' certificates, without a port")
+				l.faultAt(upstreamTLS+"server_name", t.ServerName, wrong.problem, "write the host name in the peers' certificates, without a port")
 			}
 		}
 	}
-	if text, ok := l.readNamed("ca_file", t.CAFile); ok {
+	l.checkAuthorities(upstreamTLS+"ca_file", t.CAFile)
+	l.checkPair(upstreamTLS, t.CertFile, t.KeyFile, "peers")
+	l.warnHealthIsPlain(cfg)
+}
+
+// checkDownstreamTLS does the same for downstream.tls.
+func (l *loader) checkDownstreamTLS(t DownstreamTLS) {
+	if !t.Enabled {
+		l.warnTLSIsOff(downstreamTLS, "cert_file", t.CertFile, "key_file", t.KeyFile, "client_ca_file", t.ClientCAFile)
+		return
+	}
+	if t.CertFile == "" && t.KeyFile == "" && !l.refusedBelow("downstream.tls") && !l.blind {
+		l.faultAt(downstreamTLS+"cert_file", "", "missing: who takes TLS must show clients a certificate",
+			"set it to the file with the gateway's certificate, and key_file to the one with its private key")
+	}
+	l.checkAuthorities(downstreamTLS+"client_ca_file", t.ClientCAFile)
+	l.checkPair(downstreamTLS, t.CertFile, t.KeyFile, "clients")
+}
+
+func (l *loader) checkAuthorities(key, name string) {
+	if text, ok := l.readNamed(key, name); ok {
 		if _, err := tlsfiles.Authorities(text); err != nil {
-			l.faultAt(tlsKeys+"ca_file", t.CAFile, err.Error(), "name a file with the certificates of the authorities in PEM")
+			l.faultAt(key, name, err.Error(), "name a file with the certificates of the authorities in PEM")
 		}
 	}
-	l.checkPair(t)
-	l.warnHealthIsPlain(cfg)
 }
 
 // warnHealthIsPlain: who speaks TLS to peers most likely has an app that takes nothing else, and its health checks would fail.
 func (l *loader) warnHealthIsPlain(cfg *Config) {
-	if !cfg.Registration.Enabled {
+	if !cfg.Registers() {
 		return
 	}
 	for i, app := range cfg.Apps {
@@ -48,56 +69,56 @@ func (l *loader) warnHealthIsPlain(cfg *Config) {
 	}
 }
 
-func (l *loader) warnTLSIsOff(t *UpstreamTLS) {
-	for _, k := range []struct{ name, value string }{
-		{"ca_file", t.CAFile}, {"cert_file", t.CertFile}, {"key_file", t.KeyFile}, {"server_name", t.ServerName},
-	} {
-		if k.value != "" {
-			l.warn(tlsKeys+k.name, "not used: TLS is off (upstream.tls.enabled)")
+// warnTLSIsOff warns of the keys that have a value; keys and values take turns.
+func (l *loader) warnTLSIsOff(group string, keys ...string) {
+	for ; len(keys) > 0; keys = keys[2:] {
+		if keys[1] != "" {
+			l.warn(group+keys[0], "not used: TLS is off (%senabled)", group)
 		}
 	}
 }
 
-func (l *loader) checkPair(t *UpstreamTLS) {
+// checkPair checks a certificate and its key, which the others, peers or clients, are shown.
+func (l *loader) checkPair(group, certFile, keyFile, others string) {
 	switch {
-	case t.CertFile != "" && t.KeyFile == "":
-		l.faultAt(tlsKeys+"key_file", "", "missing: cert_file is set, and a certificate is of no use without its private key",
+	case certFile != "" && keyFile == "":
+		l.faultAt(group+"key_file", "", "missing: cert_file is set, and a certificate is of no use without its private key",
 			"set it to the file with the private key, or remove cert_file")
-	case t.CertFile == "" && t.KeyFile != "":
-		l.faultAt(tlsKeys+"cert_file", "", "missing: key_file is set, and a private key is of no use without its certificate",
+	case certFile == "" && keyFile != "":
+		l.faultAt(group+"cert_file", "", "missing: key_file is set, and a private key is of no use without its certificate",
 			"set it to the file with the certificate, or remove key_file")
 	}
-	cert, haveCert := l.readNamed("cert_file", t.CertFile)
-	key, haveKey := l.readNamed("key_file", t.KeyFile)
+	cert, haveCert := l.readNamed(group+"cert_file", certFile)
+	key, haveKey := l.readNamed(group+"key_file", keyFile)
 	if !haveCert || !haveKey {
 		return
 	}
 	pair, err := tlsfiles.Pair(cert, key)
 	switch {
 	case errors.Is(err, tlsfiles.ErrMismatch):
-		l.faultAt(tlsKeys+"key_file", t.KeyFile, "not the private key of the certificate in "+t.CertFile,
+		l.faultAt(group+"key_file", keyFile, "not the private key of the certificate in "+certFile,
 			"name the key that the certificate was made for; where the file has several certificates, ours comes first")
 	case errors.Is(err, tlsfiles.ErrEncryptedKey):
-		l.faultAt(tlsKeys+"key_file", t.KeyFile, "a private key with a passphrase, which nobody can type in here",
+		l.faultAt(group+"key_file", keyFile, "a private key with a passphrase, which nobody can type in here",
 			"name a file with the key in the clear, readable by flyproxy only")
 	case tlsfiles.OfKey(err):
-		l.faultAt(tlsKeys+"key_file", t.KeyFile, err.Error(), "name a file with the certificate's private key in PEM")
+		l.faultAt(group+"key_file", keyFile, err.Error(), "name a file with the certificate's private key in PEM")
 	case err != nil:
-		l.faultAt(tlsKeys+"cert_file", t.CertFile, err.Error(), "name a file with our certificate in PEM")
+		l.faultAt(group+"cert_file", certFile, err.Error(), "name a file with our certificate in PEM")
 	case time.Now().After(pair.Leaf.NotAfter):
-		l.warn(tlsKeys+"cert_file", "the certificate in %s ran out on %s: peers will refuse it until the file has a new one", t.CertFile,
-			pair.Leaf.NotAfter.UTC().Format(time.DateOnly))
+		l.warn(group+"cert_file", "the certificate in %s ran out on %s: %s will refuse it until the file has a new one", certFile,
+			pair.Leaf.NotAfter.UTC().Format(time.DateOnly), others)
 	}
 }
 
-// readNamed reads a file that a key below upstream.tls names. It is not ok when there is none or it cannot be read.
+// readNamed reads a file that a key names. It is not ok when there is none or it cannot be read.
 func (l *loader) readNamed(key, name string) (text []byte, ok bool) {
 	if name == "" {
 		return nil, false
 	}
 	text, err := l.read(name)
 	if err != nil {
-		l.faultAt(tlsKeys+key, name, "cannot read the file: "+reason(err), "name a file that is there and that flyproxy may read")
+		l.faultAt(key, name, "cannot read the file: "+reason(err), "name a file that is there and that flyproxy may read")
 		return nil, false
 	}
 	return text, true

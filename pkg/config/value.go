@@ -93,11 +93,6 @@ func (f *field) parseText(s string) (any, *bad) {
 			return v, nil
 		}
 	}
-	for _, v := range f.later {
-		if s == v {
-			return nil, &bad{"comes with a later release", "write " + oneOf(f.oneof)}
-		}
-	}
 	fix := "write " + oneOf(f.oneof)
 	if len(f.oneof) > 2 {
 		words := f.oneof

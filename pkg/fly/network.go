@@ -7,6 +7,10 @@ func PrivateNetwork() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0xaa}), 16)
 }
 
+// LocalName is the name under which a Machine's /etc/hosts has its own 6PN address
+// (https://fly.io/docs/networking/private-networking/).
+const LocalName = "fly-local-6pn"
+
 // The headers of Fly's own proxy that flyproxy honours on 6PN too, and flyproxy's own. They are gRPC metadata keys, so they
 // are in lower case (https://fly.io/docs/networking/dynamic-request-routing/).
 const (

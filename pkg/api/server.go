@@ -128,7 +128,7 @@ func (s *Server) WatchInstances(r *flyproxyv1.WatchInstancesRequest,
 var (
 	errClosed    = status.Error(codes.Unavailable, "flyproxy is shutting down; watch again after a short wait")
 	errNoService = status.Error(codes.InvalidArgument,
-		`this sidecar has no service of its own: set "service" in the request to the one that is wanted, or to "*" for all`)
+		`this flyproxy has no service of its own: set "service" in the request to the one that is wanted, or to "*" for all`)
 )
 
 // filter makes the filter of a request, or a status that says what is wrong with it.

@@ -45,6 +45,7 @@ var rules = []rule{
 	{dir: "pkg/engine/enginetest", may: []string{engine, routing, contract, "test/conformance/leak"}},
 	{dir: engine, may: []string{contract}},
 	{dir: "pkg/grpcengine", may: []string{engine, routing, contract, telemetry}},
+	{dir: "pkg/downstream", may: []string{contract, telemetry}, stdlib: true},
 	{dir: "pkg/relay", may: []string{engine, routing, contract, telemetry, "pkg/relay/hpack"}},
 	// The control plane.
 	{dir: "pkg/discovery", may: []string{contract, telemetry}, stdlib: true},
@@ -54,7 +55,7 @@ var rules = []rule{
 	// Configuration knows Fly, and only who puts the parts together knows configuration. The demo does: it runs whole sidecars.
 	{dir: "pkg/config", may: []string{"pkg/fly", contract, telemetry, tlsfiles}},
 	{dir: "pkg/sidecar", may: []string{
-		"pkg/admin", "pkg/api", "pkg/config", "pkg/discovery", engine, "pkg/fly", "pkg/grpcengine", "pkg/registrar", contract,
+		"pkg/admin", "pkg/api", "pkg/config", "pkg/discovery", "pkg/downstream", engine, "pkg/fly", "pkg/grpcengine", "pkg/registrar", contract,
 		"pkg/registry/embedded", "pkg/registry/redis", "pkg/registry/static", "pkg/relay", routing, telemetry, tlsfiles,
 	}},
 	{dir: "pkg/demo", may: []string{"pkg/config", "pkg/demo/greeterv1", "pkg/sidecar", "pkg/registry/embedded", telemetry}},
@@ -161,6 +162,8 @@ func TestRulesForbid(t *testing.T) {
 		{"pkg/config", "pkg/tlsfiles", true},
 		{"pkg/tlsfiles", "pkg/telemetry", false},
 		{"pkg/relay", "pkg/tlsfiles", false},
+		{"pkg/downstream", "pkg/tlsfiles", false},
+		{"pkg/relay", "pkg/downstream", false},
 		{"pkg/config", "pkg/sidecar", false},
 		{"pkg/sidecar", "pkg/config", true},
 		{"pkg/sidecar", "pkg/demo", false},

@@ -5,6 +5,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 
 	"github.com/flyproxy/flyproxy/pkg/registry"
 )
+
+// ErrOwnListener says that a peer's address, once its name is resolved, is one that we ourselves listen on: calls would come round again.
+var ErrOwnListener = errors.New("the address is our own listener")
 
 // Engine forwards calls. Its methods may be called concurrently, Register and Serve once each.
 type Engine interface {

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/credentials"
 
+	"github.com/flyproxy/flyproxy/pkg/engine"
 	"github.com/flyproxy/flyproxy/pkg/registry"
 )
 
@@ -37,6 +38,9 @@ func newDialer(cfg *Config, p *pool) *dialer {
 			}
 			if !registry.Allowed(cfg.AllowedNetworks, at.Addr()) {
 				return fmt.Errorf("%w: %s", registry.ErrNetwork, at.Addr())
+			}
+			if cfg.Own != nil && cfg.Own(at) {
+				return fmt.Errorf("%w: %s", engine.ErrOwnListener, at)
 			}
 			return setUserTimeout(raw, cfg.DeadAfter)
 		},

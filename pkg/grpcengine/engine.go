@@ -56,6 +56,8 @@ type Config struct {
 	MaxConcurrentStreams uint32
 	// AllowedNetworks are where a peer's address may lie once its name is resolved; empty means anywhere.
 	AllowedNetworks []netip.Prefix
+	// Own, if not nil, tells whether an address is one that we ourselves listen on. It is never dialled.
+	Own func(netip.AddrPort) bool
 	// TLS, if not nil, gives the configuration of one handshake with a peer; it is asked anew for each, so certificates may change.
 	// The engine sets ALPN to h2, and ServerName, where that is empty, to the host that is dialled.
 	TLS func() *tls.Config

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/flyproxy/flyproxy/pkg/engine"
 	"github.com/flyproxy/flyproxy/pkg/registry"
 )
 
@@ -56,6 +57,9 @@ func (e *Engine) control(_, address string, raw syscall.RawConn) error {
 	}
 	if !registry.Allowed(e.cfg.AllowedNetworks, ap.Addr()) {
 		return fmt.Errorf("%w: %s", registry.ErrNetwork, ap.Addr())
+	}
+	if e.cfg.Own != nil && e.cfg.Own(ap) {
+		return fmt.Errorf("%w: %s", engine.ErrOwnListener, ap)
 	}
 	return raw.Control(setRetransmits)
 }

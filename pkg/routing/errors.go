@@ -1,6 +1,10 @@
 package routing
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Code is a gRPC status code (google.golang.org/grpc/codes has the same numbers).
 type Code uint32
@@ -42,6 +46,11 @@ func (r *Router) errNone(c *Call, name string, svc *service) *Error {
 	if r.cfg.Region == "" {
 		where = "in our region (unknown)"
 	}
-	return r.unroutable(name, fmt.Sprintf("No gRPC instances available for service %s: %d known, %d healthy, %d %s",
-		clip(name), known, healthy, inRegion, where))
+	message := fmt.Sprintf("No gRPC instances available for service %s: %d known, %d healthy, %d %s",
+		clip(name), known, healthy, inRegion, where)
+	if svc != nil && len(svc.excluded) > 0 {
+		id := slices.Min(slices.Collect(maps.Keys(svc.excluded)))
+		message += fmt.Sprintf("; %d get no calls from here, such as %q: %s", len(svc.excluded), clip(id), svc.excluded[id])
+	}
+	return r.unroutable(name, message)
 }

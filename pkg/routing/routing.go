@@ -58,8 +58,10 @@ type Config struct {
 	Policy       string
 	PreferRegion bool
 	SelfMode     SelfMode
-	Routes       []Route
-	Headers      Headers
+	// Excluded tells why an instance must get no calls from us; empty where it may. Nil excludes none. It is asked at each Update.
+	Excluded func(*registry.Instance) (why string)
+	Routes   []Route
+	Headers  Headers
 	// BackoffBase and BackoffMax bound how long a peer that refused a connection gets no calls: base, doubled at each further
 	// refusal, up to max, with jitter of a quarter. A single call tries it again when the time is over.
 	BackoffBase, BackoffMax time.Duration
@@ -83,6 +85,7 @@ type Router struct {
 	peers    map[registry.Key]*Peer
 	onRemove []func(*Peer)
 	rtts     map[string]time.Duration // by region, as measured
+	excluded map[registry.Key]Exclusion
 }
 
 // New makes a Router that knows no instances yet. It fails on an unknown policy.
@@ -175,6 +178,9 @@ func (r *Router) force(svc *service, c *Call, now int64) (Pick, error) {
 		what := "an instance that is not registered"
 		if svc.draining[c.ForceInstance] {
 			what = "an instance that is draining"
+		}
+		if why := svc.excluded[c.ForceInstance]; why != "" {
+			what = "an instance that gets no calls from here (" + why + "), and"
 		}
 		return Pick{}, r.unroutable(svc.name, fmt.Sprintf("No gRPC instance %q of service %q: %s names %s (%d known)",
 			clip(c.ForceInstance), svc.name, r.cfg.Headers.ForceInstance, what, svc.known))

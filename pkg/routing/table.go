@@ -23,6 +23,8 @@ type service struct {
 	tiers []tier
 	// draining are the ids that take no new calls.
 	draining map[string]bool
+	// excluded are the ids that get no calls from us, and why.
+	excluded map[string]string
 	// known counts all instances, healthy or not, and inRegion those of our region.
 	known, inRegion int
 	// use outlives the table.
@@ -70,7 +72,8 @@ func (s *service) leastBackedOff(c *Call) *Peer {
 
 // Update puts a view in force. Peers whose record is as before, but for its state, keep what is known of them.
 func (r *Router) Update(v *registry.View) {
-	for _, p := range r.swap(v) {
+	excluded := r.exclude(v)
+	for _, p := range r.swap(v, excluded) {
 		for _, f := range r.onRemove {
 			f(p)
 		}
@@ -78,7 +81,7 @@ func (r *Router) Update(v *registry.View) {
 }
 
 // swap builds and stores the new table and returns the peers that went.
-func (r *Router) swap(v *registry.View) (gone []*Peer) {
+func (r *Router) swap(v *registry.View, excluded map[registry.Key]Exclusion) (gone []*Peer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := r.table.Load()
@@ -89,7 +92,8 @@ func (r *Router) swap(v *registry.View) (gone []*Peer) {
 		in := &v.Entries[i].Instance
 		svc := next.services[in.Service]
 		if svc == nil {
-			svc = &service{name: in.Service, byID: make(map[string]*Peer), draining: make(map[string]bool), use: &usage{start: rand.Uint32()}}
+			svc = &service{name: in.Service, byID: make(map[string]*Peer), draining: make(map[string]bool),
+				excluded: make(map[string]string), use: &usage{start: rand.Uint32()}}
 			if o := old.services[in.Service]; o != nil {
 				svc.use = o.use
 			}
@@ -98,6 +102,10 @@ func (r *Router) swap(v *registry.View) (gone []*Peer) {
 		svc.known++
 		if in.Region == r.cfg.Region {
 			svc.inRegion++
+		}
+		if x, ok := excluded[in.Key()]; ok {
+			svc.excluded[in.ID] = x.Why
+			continue
 		}
 		for _, name := range in.GRPCServices {
 			r.claimGRPC(next, name, in.Service)

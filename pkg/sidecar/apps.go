@@ -20,7 +20,7 @@ func (s *Sidecar) self() []registry.Key {
 
 // addRegistrars makes a registrar for each app.
 func (s *Sidecar) addRegistrars() error {
-	if !s.cfg.Registration.Enabled {
+	if !s.cfg.Registers() {
 		return nil
 	}
 	if s.cfg.Registry.Store == config.StoreStatic {

@@ -51,7 +51,7 @@ func (s *Sidecar) relayConfig() relay.Config {
 		Router:         s.router,
 		ConnectTimeout: up.ConnectTimeout, MaxConnectionsPerPeer: up.MaxConnectionsPerPeer,
 		IdleTimeout: up.IdleTimeout, DeadAfter: up.DeadAfter,
-		AllowedNetworks: s.allowedNetworks(), TLS: s.tls,
+		AllowedNetworks: s.allowedNetworks(), Own: s.loops.ours, TLS: s.tls,
 		Limits: relay.Limits{
 			HeaderBytes: uint32(limits.MaxHeaderBytes), StreamsPerConnection: uint32(limits.MaxConcurrentStreams),
 			Calls: limits.MaxCalls, Connections: limits.MaxConnections,
@@ -71,6 +71,7 @@ func (s *Sidecar) makeGRPCEngine() (engine.Engine, error) {
 		ConnectTimeout: up.ConnectTimeout, MaxConnectionsPerPeer: up.MaxConnectionsPerPeer,
 		IdleTimeout: up.IdleTimeout, DeadAfter: up.DeadAfter,
 		MaxHeaderBytes: uint32(limits.MaxHeaderBytes), MaxConcurrentStreams: uint32(limits.MaxConcurrentStreams),
-		AllowedNetworks: s.allowedNetworks(), TLS: s.tls, Observer: calls{s.metrics, s.accessLog}, Logger: s.log,
+		AllowedNetworks: s.allowedNetworks(), Own: s.loops.ours, TLS: s.tls,
+		Observer: calls{s.metrics, s.accessLog}, Logger: s.log,
 	})
 }

@@ -29,7 +29,7 @@ func TestConfigurationReachesTheRelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := (&Sidecar{cfg: cfg}).relayConfig()
+	got := (&Sidecar{cfg: cfg, loops: &loops{}}).relayConfig()
 	limits := relay.Limits{
 		HeaderBytes: 5 << 10, StreamsPerConnection: 2, Calls: 3, Connections: 4, BufferedBytes: 65 << 10, ReplayBytes: 66 << 10,
 		ResetsPerSecond: 5, ControlFrames: 600, HandshakeTimeout: 7 * time.Second, ClientIdleTimeout: 8 * time.Second,

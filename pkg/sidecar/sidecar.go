@@ -20,6 +20,7 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/api"
 	"github.com/flyproxy/flyproxy/pkg/config"
 	"github.com/flyproxy/flyproxy/pkg/discovery"
+	"github.com/flyproxy/flyproxy/pkg/downstream"
 	"github.com/flyproxy/flyproxy/pkg/engine"
 	"github.com/flyproxy/flyproxy/pkg/fly"
 	"github.com/flyproxy/flyproxy/pkg/registrar"
@@ -58,6 +59,8 @@ type Sidecar struct {
 	admin      *admin.Server
 	control    *admin.Control // nil where there is no control socket
 	listeners  []net.Listener
+	gate       *downstream.Gate // nil in a sidecar
+	loops      *loops
 	adminAddr  string
 
 	accepting chan struct{} // closed once calls are accepted
@@ -75,13 +78,14 @@ func New(cfg *config.Config, o Options) (*Sidecar, error) {
 	}
 	s.teardown.log = s.log
 	s.metrics = telemetry.NewMetrics(telemetry.MetricsConfig{
-		Version: o.Version, RegistryErrorKind: registryErrorKind, Logger: s.log,
+		Version: o.Version, Mode: cfg.Mode, RegistryErrorKind: registryErrorKind, Logger: s.log,
 	})
 	s.accessLog = telemetry.NewAccessLog(telemetry.AccessLogConfig{
 		Slow: cfg.AccessLog.Slow, Failed: cfg.AccessLog.Failed, PerSecond: cfg.AccessLog.PerSecond, Logger: s.log,
 	})
 	for _, make := range []func() error{
-		s.bind, s.openRegistry, s.makeRouter, s.makeDiscovery, s.makeTLS, s.makeEngine, s.makeBeater, s.addRegistrars, s.makeAdmin, s.makeControl,
+		s.bind, s.guard, s.makeLoops, s.openRegistry, s.makeRouter, s.makeDiscovery, s.makeTLS, s.makeEngine, s.makeBeater,
+		s.addRegistrars, s.makeAdmin, s.makeControl,
 	} {
 		if err := make(); err != nil {
 			return nil, errors.Join(err, s.teardown.run())
@@ -92,7 +96,7 @@ func New(cfg *config.Config, o Options) (*Sidecar, error) {
 
 // bind comes first: a port that is taken should be said before anything else is begun.
 func (s *Sidecar) bind() error {
-	listeners, err := listen("listen", "FLYPROXY_LISTEN", s.cfg.ListenAddresses(), s.cfg.SocketFileMode(), s.log)
+	listeners, err := listen("listen", "FLYPROXY_LISTEN", s.listenAddresses(), s.cfg.SocketFileMode(), s.log)
 	if err != nil {
 		return err
 	}
@@ -112,6 +116,7 @@ func (s *Sidecar) makeRouter() error {
 		Distance: func(other string) (float64, bool) { return fly.Distance(region, other) },
 		Policy:   s.cfg.Routing.Policy, PreferRegion: s.cfg.Routing.PreferRegion,
 		SelfMode: routing.SelfMode(s.cfg.Routing.Self), Routes: routes,
+		Excluded:    s.loops.why,
 		Headers:     routing.Headers{Service: fly.HeaderService, ForceInstance: fly.HeaderForceInstance},
 		BackoffBase: s.cfg.Routing.Backoff.Base, BackoffMax: s.cfg.Routing.Backoff.Max,
 		Logger: s.log,
@@ -215,13 +220,17 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	}
 	running.start("calls", s.serveCalls)
 	s.serving.Store(true)
-	s.log.Info("flyproxy accepts calls", "version", s.version, "addresses", s.Addresses(), "admin", s.adminAddr,
+	s.log.Info("flyproxy accepts calls", "mode", s.cfg.Mode, "version", s.version, "addresses", s.Addresses(), "admin", s.adminAddr,
 		"service", s.cfg.Service, "instance", s.cfg.InstanceID, "region", s.cfg.Region, "registry", s.cfg.Registry.Store,
 		"policy", s.cfg.Routing.Policy, "apps", len(s.registrars))
 
 	select {
 	case <-ctx.Done():
-		s.log.Info("draining: deregistering, then open calls have time to end", "timeout", s.cfg.Drain.Timeout)
+		what := "draining: deregistering, then open calls have time to end"
+		if s.isGateway() {
+			what = "draining: clients are told to go, and open calls have time to end"
+		}
+		s.log.Info(what, "timeout", s.cfg.Drain.Timeout)
 	case <-running.ctx.Done():
 		s.log.Error("a part has failed: ending", "error", context.Cause(running.ctx))
 	}
@@ -265,7 +274,9 @@ func (s *Sidecar) drain() {
 	}
 	apps.Wait()
 	s.api.Close()
-	s.awaitQuiet(early)
+	if !s.isGateway() { // which has no app that calls until it ends
+		s.awaitQuiet(early)
+	}
 	if err := s.engine.Drain(ctx); err != nil {
 		s.log.Warn("open calls were cut off at the end of drain.timeout", "error", err)
 	}

@@ -36,6 +36,7 @@ func (s *Sidecar) Ready() admin.Readiness {
 		why("the registry (%s) does not confirm the view; calls go on with the last one, from %s ago: %s", s.cfg.Registry.Store,
 			time.Since(d.ConfirmedAt).Round(time.Second), cmp.Or(d.LastError, errText(s.beater.Status().Err), "no answer"))
 	}
+	s.sayExcluded(why)
 	for _, reg := range s.registrars {
 		st := reg.Status()
 		if st.Reason != "" && !s.draining.Load() {
@@ -43,6 +44,20 @@ func (s *Sidecar) Ready() admin.Readiness {
 		}
 	}
 	return r
+}
+
+// maxSaid is how many of a kind are said one by one.
+const maxSaid = 3
+
+func (s *Sidecar) sayExcluded(why func(format string, args ...any)) {
+	all := s.router.Excluded()
+	for i, x := range all {
+		if i == maxSaid {
+			why("%d more get no calls from here for the like", len(all)-i)
+			return
+		}
+		why("%s at %s gets no calls from here: %s; correct who registers or lists it", x.Key, x.Address, x.Why)
+	}
 }
 
 func errText(err error) string {
@@ -155,6 +170,7 @@ func (s *Sidecar) sources() telemetry.Sources {
 	return telemetry.Sources{
 		Engine: s.engineState, Instances: s.instanceKinds, Staleness: s.staleness, Rejected: s.rejected,
 		Policy: s.router.Policy(), Picks: s.router.Picks, Unroutable: s.router.Unroutable,
+		RefusedClients: s.refusedClients(),
 		Registrations: func() map[string]string {
 			m := make(map[string]string)
 			for _, r := range s.registrars {

@@ -26,6 +26,8 @@ const maxScrapes = 4
 type MetricsConfig struct {
 	// Version and Revision are our own, for flyproxy_build_info.
 	Version, Revision string
+	// Mode is what this process is, for flyproxy_build_info: sidecar or gateway.
+	Mode string
 	// MaxMethods bounds the pairs of service and method with labels of their own; the rest counts as method "other". Names seen
 	// only in calls that failed get the first half of the places. 0 means [DefaultMaxMethods].
 	MaxMethods int
@@ -95,6 +97,7 @@ func NewMetrics(cfg MetricsConfig) *Metrics {
 		Help: "Always 1; the labels say which flyproxy this is.",
 		ConstLabels: prometheus.Labels{
 			"version": labelValue(cfg.Version), "revision": labelValue(cfg.Revision), "go_version": runtime.Version(),
+			"mode": labelValue(cfg.Mode),
 		},
 	}, func() float64 { return 1 })
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -55,6 +55,8 @@ type Sources struct {
 	Unroutable func() uint64
 	// Registrations gives the state of each app's registration by the app's name.
 	Registrations func() map[string]string
+	// RefusedClients counts, by reason, the client connections so far that were closed before a call could come on them.
+	RefusedClients func() map[string]uint64
 	// Inbound counts, by app, the connections from peers that are spliced to it now.
 	Inbound func() map[string]int
 }
@@ -73,7 +75,7 @@ type sourceCollector struct {
 	maxServices int
 	engine      engineDescs
 
-	instances, staleness, rejected, picks, unroutable, registrations, inbound *prometheus.Desc
+	instances, staleness, rejected, picks, unroutable, registrations, inbound, refusedClients *prometheus.Desc
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -95,13 +97,15 @@ func newSourceCollector(s Sources, maxServices, maxRegions int) *sourceCollector
 		registrations: desc("flyproxy_registration_state", "Always 1; the label says how the registration of an app stands.",
 			"app", "state"),
 		inbound: desc("flyproxy_inbound_connections", "Connections from peers that are spliced to an app.", "app"),
+		refusedClients: desc("flyproxy_refused_clients_total",
+			"Client connections that were closed before a call could come on them, by reason.", "reason"),
 	}
 }
 
 // Describe is part of prometheus.Collector.
 func (c *sourceCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range append(c.engine.all(),
-		c.instances, c.staleness, c.rejected, c.picks, c.unroutable, c.registrations, c.inbound) {
+		c.instances, c.staleness, c.rejected, c.picks, c.unroutable, c.registrations, c.inbound, c.refusedClients) {
 		ch <- d
 	}
 }
@@ -133,6 +137,11 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	if f := c.from.Rejected; f != nil {
 		for reason, n := range f() {
 			send(ch, c.rejected, counter, float64(n), reason)
+		}
+	}
+	if f := c.from.RefusedClients; f != nil {
+		for reason, n := range f() {
+			send(ch, c.refusedClients, counter, float64(n), reason)
 		}
 	}
 	if f := c.from.Inbound; f != nil {

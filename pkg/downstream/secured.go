@@ -1,0 +1,166 @@
+package downstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// secured accepts connections whose TLS handshake has succeeded. A goroutine accepts, and each handshake has one of its own.
+type secured struct {
+	net.Listener
+	g     *Gate
+	ready chan accepted
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+
+	// mu guards the fields below.
+	mu             sync.Mutex
+	begun, stopped bool
+}
+
+// accepted is what an Accept gives.
+type accepted struct {
+	nc  net.Conn
+	err error
+}
+
+func newSecured(lis net.Listener, g *Gate) *secured {
+	l := &secured{Listener: lis, g: g, ready: make(chan accepted)}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// Accept gives the next connection with a handshake. Until it is first called, clients wait in the kernel's queue.
+func (l *secured) Accept() (net.Conn, error) {
+	l.begin()
+	select {
+	case a := <-l.ready:
+		return a.nc, a.err
+	case <-l.ctx.Done():
+		return nil, &net.OpError{Op: "accept", Net: l.Addr().Network(), Source: nil, Addr: l.Addr(), Err: net.ErrClosed}
+	}
+}
+
+func (l *secured) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun || l.stopped {
+		return
+	}
+	l.begun = true
+	l.tasks.Add(1)
+	go l.accept()
+}
+
+// Close ends the handshakes that are under way and waits for them. It may be called twice.
+func (l *secured) Close() error {
+	l.mu.Lock()
+	l.stopped = true
+	l.mu.Unlock()
+	err := l.Listener.Close()
+	l.cancel()
+	l.tasks.Wait()
+	return err
+}
+
+// accept accepts until the listener fails for good. Errors are the caller's of Accept, who also knows which of them pass.
+func (l *secured) accept() {
+	defer l.tasks.Done()
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			if !l.give(accepted{err: err}) || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue
+		}
+		if l.g.handshakes.Add(1) > int64(l.g.cfg.MaxHandshakes) {
+			l.g.handshakes.Add(-1)
+			reset(nc)
+			l.g.refuse(nc, reasonTooMany, nil)
+			continue
+		}
+		l.tasks.Add(1)
+		go l.handshake(nc)
+	}
+}
+
+// give hands something to an Accept, unless the listener is closed before one asks.
+func (l *secured) give(a accepted) bool {
+	select {
+	case l.ready <- a:
+		return true
+	case <-l.ctx.Done():
+		return false
+	}
+}
+
+func (l *secured) handshake(nc net.Conn) {
+	defer l.tasks.Done()
+	defer l.g.handshakes.Add(-1)
+	c, err := l.g.secure(l.ctx, nc)
+	switch {
+	case err == nil:
+		if !l.give(accepted{nc: c}) {
+			_ = nc.Close()
+		}
+	case l.ctx.Err() == nil: // else it is our own end
+		l.g.refuse(nc, reasonOf(err), err)
+	}
+}
+
+// secure makes the handshake. It closes the connection where that fails.
+func (g *Gate) secure(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	within, cancel := context.WithTimeout(ctx, g.cfg.HandshakeTimeout)
+	defer cancel()
+	s := &socket{Conn: nc}
+	cfg := g.cfg.TLS()
+	cfg.NextProtos = []string{"h2"}
+	tc := tls.Server(s, cfg)
+	err := tc.HandshakeContext(within)
+	if err == nil && tc.ConnectionState().NegotiatedProtocol != "h2" {
+		_ = tc.CloseWrite()
+		err = errNoALPN
+	}
+	if err == nil {
+		return &conn{tc, s}, nil
+	}
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) {
+		_ = nc.SetWriteDeadline(time.Now().Add(lastWord))
+		_, _ = io.WriteString(nc, plainHint)
+	}
+	farewell(within, nc)
+	return nil, err
+}
+
+// plainHint is the answer to plain text. An HTTP/1 client shows it; one for HTTP/2 says that it looks like HTTP/1.
+const plainHint = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
+	"This port takes gRPC over TLS: HTTP/2, agreed on by ALPN (h2). Try: grpcurl -cacert <ca.pem> <host:port> list\n"
+
+const (
+	// lastWord is how long the last octets on a connection may wait for room in its socket.
+	lastWord = 100 * time.Millisecond
+	// lingerTime and lingerBytes bound what is read of a client that was refused. Closing a socket with unread octets resets it, and an
+	// alert that the client has not read yet is lost with that.
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 64 << 10
+)
+
+// farewell closes a connection once the client has had time to read why, at the latest when ctx ends.
+func farewell(ctx context.Context, nc net.Conn) {
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
+	if half, ok := nc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = nc.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, nc, lingerBytes)
+}

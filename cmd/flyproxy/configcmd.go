@@ -59,7 +59,7 @@ func load(sys system, file string) (*config.Config, error) {
 	if err != nil {
 		host = "localhost" // only a part of a generated id
 	}
-	return config.Load(config.Options{Path: file, Environ: sys.environ, Hostname: host})
+	return config.Load(config.Options{Path: file, Mode: sys.mode, Environ: sys.environ, Hostname: host})
 }
 
 // loadConfig loads the configuration and prints its warnings.

@@ -42,6 +42,7 @@ func main() {
 type system struct {
 	out, err io.Writer
 	environ  []string // as of os.Environ
+	mode     string   // what --mode says, if anything
 }
 
 // variable gives an environment variable that is set and not empty.

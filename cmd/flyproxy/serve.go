@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -17,12 +18,30 @@ import (
 )
 
 func newServe(sys system, file *string) *cobra.Command {
-	return &cobra.Command{
+	var mode string
+	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Accept calls, forward them to peers, keep the app registered (the default command)",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), sys, *file) },
+		Long: `Accepts calls and forwards each to the best peer.
+
+As a sidecar it runs beside an app, takes calls on localhost:50052, and keeps the app registered. As a gateway it runs in Machines of
+its own, takes calls over the private network on fly-local-6pn:50052 ([::]:50052 where that name is unknown) from clients in
+downstream.allowed_networks, with TLS if downstream.tls says so, and registers nothing. Apps without a sidecar then dial
+gateway.process.<app>.internal:50052, if the process group is named gateway.`,
+		Args: noArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("mode") && mode != config.ModeSidecar && mode != config.ModeGateway {
+				return usageError{fmt.Errorf("--mode is %q: write sidecar or gateway", mode)}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			sys.mode = mode
+			return serve(cmd.Context(), sys, *file)
+		},
 	}
+	cmd.Flags().StringVar(&mode, "mode", "", "sidecar or gateway; beats the configuration's mode (FLYPROXY_MODE)")
+	return cmd
 }
 
 func serve(ctx context.Context, sys system, file string) error {

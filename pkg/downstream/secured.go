@@ -126,8 +126,9 @@ func (g *Gate) secure(ctx context.Context, nc net.Conn) (net.Conn, error) {
 	tc := tls.Server(s, cfg)
 	err := tc.HandshakeContext(within)
 	if err == nil && tc.ConnectionState().NegotiatedProtocol != "h2" {
-		_ = tc.CloseWrite()
 		err = errNoALPN
+		_, _ = io.WriteString(tc, hint) // crypto/tls lets clients pass that offer http/1.1, or nothing
+		_ = tc.CloseWrite()
 	}
 	if err == nil {
 		return &conn{tc, s}, nil
@@ -135,14 +136,14 @@ func (g *Gate) secure(ctx context.Context, nc net.Conn) (net.Conn, error) {
 	var plain tls.RecordHeaderError
 	if errors.As(err, &plain) {
 		_ = nc.SetWriteDeadline(time.Now().Add(lastWord))
-		_, _ = io.WriteString(nc, plainHint)
+		_, _ = io.WriteString(nc, hint)
 	}
 	farewell(within, nc)
 	return nil, err
 }
 
-// plainHint is the answer to plain text. An HTTP/1 client shows it; one for HTTP/2 says that it looks like HTTP/1.
-const plainHint = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
+// hint is the answer to plain text, and to TLS without h2. An HTTP/1 client shows it; one for HTTP/2 says that it looks like HTTP/1.
+const hint = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
 	"This port takes gRPC over TLS: HTTP/2, agreed on by ALPN (h2). Try: grpcurl -cacert <ca.pem> <host:port> list\n"
 
 const (

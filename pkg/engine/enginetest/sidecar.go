@@ -49,6 +49,11 @@ func (e Subject) startOn(t testing.TB, setup Setup, listeners ...net.Listener) *
 	t.Helper()
 	s := e.make(t, setup)
 	s.Address = listeners[0].Addr().String()
+	if e.Guard != nil {
+		for i, lis := range listeners {
+			listeners[i] = e.Guard(t, lis)
+		}
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.Engine.Serve(listeners...) }()
 	t.Cleanup(func() {

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -13,6 +14,9 @@ import (
 type Subject struct {
 	// New makes an engine with these options, or fails the test.
 	New func(t testing.TB, o Options) engine.Engine
+	// Guard, if not nil, puts something between the clients and the engine, such as TLS: clients dial the listener given, and the engine
+	// serves the one returned, which it closes.
+	Guard func(t testing.TB, lis net.Listener) net.Listener
 	Differences
 }
 

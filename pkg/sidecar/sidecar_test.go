@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -29,12 +30,23 @@ import (
 
 func load(t *testing.T, env ...string) *config.Config {
 	t.Helper()
+	return loadAlone(t, append([]string{"FLYPROXY_SERVICE=battle"}, env...)...)
+}
+
+// loadAlone is load without a service. Of files it reads those of tests.
+func loadAlone(t *testing.T, env ...string) *config.Config {
+	t.Helper()
 	cfg, err := config.Load(config.Options{
 		Environ: append([]string{
-			"FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=m0", "FLYPROXY_REGION=ams", "FLYPROXY_LISTEN=127.0.0.1:0",
+			"FLYPROXY_INSTANCE_ID=m0", "FLYPROXY_REGION=ams", "FLYPROXY_LISTEN=127.0.0.1:0",
 			"FLYPROXY_ADMIN_LISTEN=127.0.0.1:0", "FLYPROXY_REGISTRATION_INTERVAL=200ms", "FLYPROXY_REGISTRATION_LEASE=600ms",
 		}, env...),
-		ReadFile: func(string) ([]byte, error) { return nil, fs.ErrNotExist },
+		ReadFile: func(name string) ([]byte, error) {
+			if strings.HasPrefix(name, os.TempDir()) {
+				return os.ReadFile(name)
+			}
+			return nil, fs.ErrNotExist
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

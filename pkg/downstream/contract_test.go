@@ -23,7 +23,7 @@ func TestContractOverTLS(t *testing.T) {
 			New: func(t testing.TB, o enginetest.Options) engine.Engine {
 				e, err := relay.New(relay.Config{
 					Router: o.Router, Observer: o.Observer, ConnectTimeout: o.ConnectTimeout, MaxConnectionsPerPeer: o.MaxConnectionsPerPeer,
-					IdleTimeout: o.IdleTimeout, AllowedNetworks: o.AllowedNetworks,
+					IdleTimeout: o.IdleTimeout, AllowedNetworks: o.AllowedNetworks, Own: o.Own,
 				})
 				must(t, err)
 				return e
@@ -33,7 +33,7 @@ func TestContractOverTLS(t *testing.T) {
 		"grpc": {New: func(t testing.TB, o enginetest.Options) engine.Engine {
 			e, err := grpcengine.New(grpcengine.Config{
 				Router: o.Router, Observer: o.Observer, ConnectTimeout: o.ConnectTimeout, MaxConnectionsPerPeer: o.MaxConnectionsPerPeer,
-				IdleTimeout: o.IdleTimeout, AllowedNetworks: o.AllowedNetworks,
+				IdleTimeout: o.IdleTimeout, AllowedNetworks: o.AllowedNetworks, Own: o.Own,
 			})
 			must(t, err)
 			return e

@@ -17,7 +17,7 @@ func newEngine(t testing.TB, o enginetest.Options) engine.Engine {
 	t.Helper()
 	e, err := grpcengine.New(grpcengine.Config{
 		Router: o.Router, Observer: o.Observer, ConnectTimeout: o.ConnectTimeout, MaxConnectionsPerPeer: o.MaxConnectionsPerPeer,
-		IdleTimeout: o.IdleTimeout, AllowedNetworks: o.AllowedNetworks,
+		IdleTimeout: o.IdleTimeout, AllowedNetworks: o.AllowedNetworks, Own: o.Own,
 	})
 	enginetest.Must(t, err)
 	return e

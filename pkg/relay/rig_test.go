@@ -21,6 +21,9 @@ func with(cfg relay.Config) enginetest.Subject {
 		if len(o.AllowedNetworks) > 0 {
 			c.AllowedNetworks = o.AllowedNetworks
 		}
+		if o.Own != nil {
+			c.Own = o.Own
+		}
 		e, err := relay.New(c)
 		enginetest.Must(t, err)
 		return e

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -19,6 +20,7 @@ func connections() []one {
 		{"IdleOnesAreClosed", testIdleConnectionsAreClosed},
 		{"WithACallIsNotIdle", testConnectionWithACallIsNotIdle},
 		{"AddressOutsideAllowedNetworksIsNotDialled", testAllowedNetworks},
+		{"OwnListenerIsNotDialled", testOwnListener},
 		{"NameIsResolvedWhenDialling", testNameIsResolved},
 		{"ProxyEnvironmentIsIgnored", testProxyEnvironment},
 	}
@@ -90,6 +92,28 @@ func testAllowedNetworks(t *testing.T, e Subject) {
 	}
 	if b.Calls.Load() != 0 {
 		t.Error("the peer was called")
+	}
+	s.Quiet()
+}
+
+// A name of which only dialling tells that it is the sidecar's own: the call goes to another peer, and ends at once where there is none.
+func testOwnListener(t *testing.T, e Subject) {
+	us, other := StartBackend(t, Echo), StartBackend(t, Echo)
+	own, err := netip.ParseAddrPort(us.Address)
+	Must(t, err)
+	s := e.Start(t, Setup{Options: Options{Own: func(at netip.AddrPort) bool { return at.Port() == own.Port() }}})
+	back := Instance("back", fmt.Sprint("localhost:", own.Port()))
+	s.Set(back, Instance("other", other.Address))
+	for range 10 {
+		_, err := Unary(Context(t), Dial(t, s.Address), "x")
+		Must(t, err)
+	}
+	s.Set(back)
+	if _, err := Unary(Context(t), Dial(t, s.Address), "x"); status.Code(err) != codes.Unavailable {
+		t.Errorf("nobody else: got %v", err)
+	}
+	if us.Calls.Load() != 0 || other.Calls.Load() != 10 {
+		t.Errorf("%d calls came back, %d went on", us.Calls.Load(), other.Calls.Load())
 	}
 	s.Quiet()
 }

@@ -34,6 +34,8 @@ type Options struct {
 	IdleTimeout time.Duration
 	// AllowedNetworks are where a peer's address may lie once its name is resolved; empty means anywhere.
 	AllowedNetworks []netip.Prefix
+	// Own, if not nil, tells whether an address is one that the sidecar itself listens on.
+	Own func(netip.AddrPort) bool
 }
 
 // Differences say where the engines rightly differ. Everything else is one contract.

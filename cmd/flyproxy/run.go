@@ -51,6 +51,7 @@ func runApp(ctx context.Context, sys system, file string, args []string) error {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, passedOn()...)
 	defer signal.Stop(signals)
+	sys.mode = config.ModeSidecar // which who runs an app is, also where one [env] is for a gateway too
 	cfg, log, err := prepare(sys, file)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flyproxy/flyproxy/pkg/config"
 	"github.com/flyproxy/flyproxy/pkg/supervise"
 )
 
@@ -38,6 +39,7 @@ func waitFor(ctx context.Context, sys system, file string, timeout time.Duration
 	if err != nil {
 		return err
 	}
+	sys.mode = config.ModeSidecar
 	cfg, err := load(sys, file) // the sidecar prints the warnings
 	if err != nil {
 		return err

@@ -37,6 +37,7 @@ app is stopped, then the sidecar.`,
 }
 
 func withdraw(ctx context.Context, sys system, file, socket string, now, undo bool) error {
+	sys.mode = config.ModeSidecar
 	cfg, err := load(sys, file) // the sidecar prints the warnings
 	if err != nil {
 		return err

@@ -37,8 +37,9 @@ func TestGatewayDefaults(t *testing.T) {
 			}
 		})
 	}
-	if cfg := mustLoad(t, "", flyEnv("FLYPROXY_MODE=gateway", "REDIS_HOST=r")...); cfg.Service != "shop" || cfg.Admin.Listen != "[::]:9052" {
-		t.Errorf("service %q, admin %q", cfg.Service, cfg.Admin.Listen)
+	if cfg := mustLoad(t, "", flyEnv("FLYPROXY_MODE=gateway", "REDIS_HOST=r")...); cfg.Service != "shop" ||
+		cfg.Admin.Listen != "[::]:9052" || cfg.Admin.Socket != "" {
+		t.Errorf("service %q, admin %q, %q", cfg.Service, cfg.Admin.Listen, cfg.Admin.Socket)
 	}
 }
 

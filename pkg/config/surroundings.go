@@ -44,7 +44,9 @@ func (l *loader) surroundings(env fly.Environment, hostname, mode string) []sett
 	}
 	if env.OnFly {
 		add("admin.listen", SourceOnFly, "[::]:9052")
-		add("admin.socket", SourceOnFly, DefaultControlSocket)
+		if mode != ModeGateway { // which has no apps that somebody could withdraw
+			add("admin.socket", SourceOnFly, DefaultControlSocket)
+		}
 		add("registry.allowed_networks", SourceOnFly, []string{fly.PrivateNetwork().String()})
 	}
 	if mode == ModeGateway {

@@ -80,8 +80,10 @@ func TestHandshakes(t *testing.T) {
 			reason: "tls_version", logged: "no TLS as new as 1.2", told: "protocol version not supported",
 		},
 		{
-			name:   "a cipher suite that HTTP/2 prohibits",
-			client: named(func(c *tls.Config) { c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA} }),
+			name: "a cipher suite that HTTP/2 prohibits",
+			client: named(func(c *tls.Config) {
+				c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
+			}),
 			reason: "other", logged: "no cipher suite supported by both", told: "handshake failure",
 		},
 		{

@@ -53,9 +53,6 @@ func (l *loops) why(in *registry.Instance) string {
 	if err != nil || !slices.Contains(l.ports, port) {
 		return ""
 	}
-	if l.group != "" && in.App == l.app && in.ProcessGroup == l.group {
-		return "it is on the port that we listen on, in a Machine of our own process group (" + l.group + "): another gateway"
-	}
 	const self = "its address is our own listener"
 	hosts := []string{host}
 	switch strings.ToLower(host) {
@@ -68,6 +65,9 @@ func (l *loops) why(in *registry.Instance) string {
 		if at, err := netip.ParseAddrPort(net.JoinHostPort(h, port)); err == nil && l.ours(at) {
 			return self
 		}
+	}
+	if l.group != "" && in.App == l.app && in.ProcessGroup == l.group {
+		return "it is on the port that we listen on, in a Machine of our own process group (" + l.group + "): another gateway"
 	}
 	return ""
 }

@@ -195,6 +195,9 @@ func (r *gatewayRig) monitor(m *machine) *monitor {
 	return &monitor{p, regexp.MustCompile(fmt.Sprintf(`(?mi)^\d+\.\d+ \[\d+ \[%s\]:\d+\] "(\w+)" "?([^" ]*)`, regexp.QuoteMeta(m.addr)))}
 }
 
+// count is how many commands came.
+func (m *monitor) count() int { return len(m.from.FindAllString(m.output(), -1)) }
+
 // commands counts what came, by command and first argument.
 func (m *monitor) commands() map[string]int {
 	all := make(map[string]int)

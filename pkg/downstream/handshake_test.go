@@ -153,7 +153,7 @@ func TestPlainTextOnATLSPort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := guard(t, listen(t, "127.0.0.1:0"), downstream.Config{TLS: f.tls(false), HandshakeTimeout: patience, MaxHandshakes: 10})
 			nc := dial(t, g.address, "")
-			_, _ = io.WriteString(nc, says)
+			_, _ = io.WriteString(nc, says+strings.Repeat("x", 32<<10)) // more than is looked at: it must not cost the answer
 			b, err := io.ReadAll(nc)
 			if !strings.HasPrefix(string(b), "HTTP/1.1 400 ") || !strings.Contains(string(b), "takes gRPC over TLS") || err != nil {
 				t.Errorf("%q %v", b, err)
@@ -270,14 +270,17 @@ func TestCloseOfAFullConnection(t *testing.T) {
 	tc := tls.Client(dial(t, g.address, ""), f.client())
 	must(t, tc.Handshake())
 	nc := g.next(t)
-	// A whole record at a time, so that the write that does not fit is the only one that is cut.
-	record := make([]byte, 16<<10)
-	for {
-		must(t, nc.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
-		if _, err := nc.Write(record); err != nil {
-			break
+	// The socket below is filled, and not TLS, which would try no more after a write that was cut.
+	below := nc.(interface{ NetConn() net.Conn }).NetConn()
+	for _, size := range []int{64 << 10, 1} { // where there is no room for much there may be some for little
+		must(t, below.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
+		for some := make([]byte, size); ; {
+			if _, err := below.Write(some); err != nil {
+				break
+			}
 		}
 	}
+	must(t, below.SetWriteDeadline(time.Time{}))
 	began := time.Now()
 	_ = nc.(interface{ CloseWrite() error }).CloseWrite()
 	_ = nc.Close()

@@ -66,7 +66,7 @@ func (s *Sidecar) guard() error {
 		if err != nil {
 			return fmt.Errorf("downstream.tls: %w", err)
 		}
-		cfg.TLS = files.TLS
+		cfg.TLS, s.serverTLS = files.TLS, files
 	}
 	s.gate = downstream.New(cfg)
 	guarded := make([]net.Listener, 0, len(s.listeners))

@@ -181,6 +181,7 @@ func sum(text, name string) (total float64) {
 type certificates struct {
 	authority *tlstest.Authority
 	env       []string
+	key       string // the path of the private key
 }
 
 func newCertificates(t *testing.T, mutual bool) certificates {
@@ -196,6 +197,9 @@ func newCertificates(t *testing.T, mutual bool) certificates {
 		if f.used {
 			path := filepath.Join(dir, f.key)
 			tlstest.Write(t, path, f.content)
+			if f.key == "KEY_FILE" {
+				c.key = path
+			}
 			c.env = append(c.env, "FLYPROXY_DOWNSTREAM_TLS_"+f.key+"="+path)
 		}
 	}
@@ -245,6 +249,23 @@ func gatewayWithTLS(t *testing.T, engine string) {
 		}
 		await(t, "the log says "+reason, func() bool { return strings.Contains(log.String(), "reason="+reason) })
 		t.Log(err)
+	}
+}
+
+// Files that cannot be used any more are said by /ready, once there is no handshake either; calls go on with those from before.
+func TestGatewayWhoseFilesGoBad(t *testing.T) {
+	_, port := serveApp(t, "app")
+	c := newCertificates(t, false)
+	g, _, _ := run(t, load(t, append(append(listed(port), c.env...), "FLYPROXY_MODE=gateway")...))
+	await(t, "it is ready", func() bool { r := g.Ready(); return r.Ready && !r.Degraded })
+	tlstest.Write(t, c.key, []byte("no key"))
+	r := g.Ready()
+	if !r.Ready || !r.Degraded || len(r.Reasons) != 1 || !strings.HasPrefix(r.Reasons[0], "downstream.tls: the files have changed and cannot be used") ||
+		!strings.Contains(r.Reasons[0], c.key) {
+		t.Errorf("ready: %+v", r)
+	}
+	if reply, err := hello(t, g.Addresses()[0], c.client(t, "")); err != nil || reply.GetInstance() != "app" {
+		t.Errorf("%v %v", reply, err)
 	}
 }
 

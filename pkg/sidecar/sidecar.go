@@ -27,6 +27,7 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/registry"
 	"github.com/flyproxy/flyproxy/pkg/routing"
 	"github.com/flyproxy/flyproxy/pkg/telemetry"
+	"github.com/flyproxy/flyproxy/pkg/tlsfiles"
 )
 
 // Options are what a sidecar has of the process around it.
@@ -60,6 +61,7 @@ type Sidecar struct {
 	control    *admin.Control // nil where there is no control socket
 	listeners  []net.Listener
 	gate       *downstream.Gate // nil in a sidecar
+	serverTLS  *tlsfiles.Server // nil where clients speak plain text
 	loops      *loops
 	adminAddr  string
 

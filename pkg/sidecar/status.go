@@ -36,6 +36,11 @@ func (s *Sidecar) Ready() admin.Readiness {
 		why("the registry (%s) does not confirm the view; calls go on with the last one, from %s ago: %s", s.cfg.Registry.Store,
 			time.Since(d.ConfirmedAt).Round(time.Second), cmp.Or(d.LastError, errText(s.beater.Status().Err), "no answer"))
 	}
+	if s.serverTLS != nil {
+		if trouble := s.serverTLS.Trouble(); trouble != "" {
+			why("downstream.tls: %s", trouble)
+		}
+	}
 	s.sayExcluded(why)
 	for _, reg := range s.registrars {
 		st := reg.Status()

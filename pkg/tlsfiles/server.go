@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // ServerConfig names the files.
@@ -31,6 +32,23 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// Trouble says what is wrong with the files as they are now: that they cannot be used, so that those from before stay in force, or that
+// the certificate in force has run out. It is empty when all is well.
+func (s *Server) Trouble() string {
+	current := s.TLS()
+	s.mu.Lock()
+	trouble := s.trouble
+	s.mu.Unlock()
+	if trouble != "" {
+		return "the files have changed and cannot be used, and the ones from before stay in force: " + trouble
+	}
+	if end := current.Certificates[0].Leaf.NotAfter; time.Now().After(end) {
+		return fmt.Sprintf("the certificate in %s ran out on %s: clients refuse it until the file has a new one", s.seen[certificate].path,
+			end.UTC().Format(time.DateOnly))
+	}
+	return ""
 }
 
 func forServer(seen *[3]version) (*tls.Config, error) {

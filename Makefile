@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # One run of the whole suite, with the race detector, stays under this.
 TEST_TIMEOUT ?= 12m
 
-.PHONY: help build demo test setup lint vet fmt-check staticcheck generated unit generate bench bench-short clean
+.PHONY: help build demo test setup lint vet fmt-check staticcheck generated unit generate bench bench-short image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ bench: ## install the other proxies, compare flyproxy with them (about 40 minute
 
 bench-short: ## every cell of the benchmark once, with tiny counts: fails on broken runs, never on times
 	go run ./bench -short
+
+# Variables: IMAGE (its name), TARGET (flyproxy or app), PLATFORM (linux/amd64 or linux/arm64); the script tells of more.
+image: ## build the image with docker or buildah; TARGET=app for the template with supervisord and a sample app
+	@VERSION='$(VERSION)' IMAGE='$(IMAGE)' TARGET='$(TARGET)' PLATFORM='$(PLATFORM)' tools/image.sh
 
 clean: ## remove what was built and installed into this folder
 	rm -rf bin dist test/clients/node/node_modules test/clients/python/.venv test/clients/java/target bench/.venv \

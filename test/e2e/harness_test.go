@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -14,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -25,6 +23,7 @@ import (
 
 	"github.com/flyproxy/flyproxy/pkg/admin"
 	"github.com/flyproxy/flyproxy/pkg/demo"
+	"github.com/flyproxy/flyproxy/test/internal/proc"
 )
 
 // eachEngine runs a test of the data plane with each engine. The test is given the setting that selects it, for its sidecars.
@@ -35,7 +34,7 @@ func eachEngine(t *testing.T, run func(t *testing.T, engine string)) {
 }
 
 // patience bounds every wait. What a test finds out about times it logs and does not judge: they depend on the machine.
-const patience = 30 * time.Second
+const patience = proc.Patience
 
 // flyproxy is the program under test, built once.
 var flyproxy string
@@ -60,19 +59,9 @@ func runAll(m *testing.M) int {
 	return m.Run()
 }
 
-// required tells whether a missing program fails a test instead of skipping it.
-func required() bool { return os.Getenv("CI") != "" || os.Getenv("REQUIRE_ALL_TESTS") != "" }
-
-// need ends the test where a program is missing: as a failure where everything is required.
 func need(t testing.TB, what string, ok bool) {
 	t.Helper()
-	switch {
-	case ok:
-	case required():
-		t.Fatalf("%s is missing, and nothing may be skipped here: run make setup", what)
-	default:
-		t.Skipf("%s is missing: run make setup", what)
-	}
+	proc.Need(t, what, ok)
 }
 
 // freePort gives a port that was free a moment ago on every loopback address. It lies below those that the system gives to
@@ -104,107 +93,22 @@ func freePort(t testing.TB) int {
 var givenPorts sync.Map
 
 // process is a program that runs beside the test.
-type process struct {
-	t    testing.TB
-	name string
-	cmd  *exec.Cmd
-	done chan struct{}
+type process struct{ *proc.Process }
 
-	// mu guards log.
-	mu  sync.Mutex
-	log bytes.Buffer
-	err error // set before done is closed
-}
+func (p *process) signal(s syscall.Signal) { p.Signal(s) }
+func (p *process) output() string          { return p.Output() }
 
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.Write(b)
-}
-
-func (p *process) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
-}
-
-// atOnce has a program that was built with the race detector exit at once; else it would wait for a second.
-const atOnce = "GORACE=atexit_sleep_ms=0"
+func (p *process) exit(within time.Duration) int { return p.Exit(within) }
 
 // start runs a program with only the given environment. It is ended with the test; what it printed is shown if the test failed.
 func start(t testing.TB, name string, env []string, argv ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: name, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), atOnce}, env...)
-	p.cmd.Dir = t.TempDir()
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", name, err)
-	}
-	go p.wait()
-	t.Cleanup(func() {
-		p.signal(syscall.SIGCONT)
-		p.signal(syscall.SIGKILL)
-		<-p.done
-		if strings.Contains(p.output(), "DATA RACE") {
-			t.Errorf("%s has a data race", name)
-		}
-		if t.Failed() {
-			t.Logf("--- %s printed:\n%s", name, tail(p.output(), 6000))
-		}
-	})
-	return p
+	return &process{proc.Start(t, name, env, argv...)}
 }
 
-func (p *process) wait() {
-	p.err = p.cmd.Wait()
-	close(p.done)
-}
-
-func (p *process) signal(s syscall.Signal) {
-	select {
-	case <-p.done:
-	default:
-		_ = p.cmd.Process.Signal(s)
-	}
-}
-
-// exit waits for the end of the process and gives its exit code.
-func (p *process) exit(within time.Duration) int {
-	p.t.Helper()
-	select {
-	case <-p.done:
-	case <-time.After(within):
-		p.t.Fatalf("%s still runs after %v", p.name, within)
-	}
-	var exit *exec.ExitError
-	if errors.As(p.err, &exit) {
-		return exit.ExitCode()
-	}
-	return 0
-}
-
-func tail(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return "…" + s[len(s)-n:]
-}
-
-// eventually waits until ok holds. It polls, so a time that a test reports is exact to a few milliseconds only.
 func eventually(t testing.TB, what string, ok func() bool) time.Duration {
 	t.Helper()
-	began := time.Now()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Since(began) > patience {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-		<-tick.C
-	}
-	return time.Since(began)
+	return proc.Eventually(t, what, ok)
 }
 
 // startApp runs the demo's app in this process, on 127.0.0.1 unless another host is named.

@@ -2,58 +2,26 @@ package e2e_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"github.com/flyproxy/flyproxy/test/internal/netns"
 )
 
-// within runs f in the machine's network namespace: sockets that it opens stay there. The thread goes back to where it was: a locked one
-// that ended with its goroutine would take the processes with it that it has started (Pdeathsig, prctl(2)).
-func (m *machine) within(f func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return err
-	}
-	defer home.Close()
-	there, err := os.Open("/var/run/netns/" + m.ns)
-	if err != nil {
-		return err
-	}
-	defer there.Close()
-	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	defer func() {
-		if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
-			panic(err) // nothing else may run on this thread
-		}
-	}()
-	return f()
-}
+// within runs f in the machine's network namespace: sockets that it opens stay there.
+func (m *machine) within(f func() error) error { return netns.Within(m.ns, f) }
 
 // dial connects to an address in the machine.
-func (m *machine) dial(_ context.Context, address string) (nc net.Conn, err error) {
-	err = m.within(func() error {
-		var err error
-		nc, err = net.DialTimeout("tcp", address, patience)
-		return err
-	})
-	return nc, err
+func (m *machine) dial(_ context.Context, address string) (net.Conn, error) {
+	return netns.Dial(m.ns, address, patience)
 }
 
 // metrics reads those of the machine's sidecar.
@@ -76,37 +44,13 @@ type routed struct {
 	all    []*machine
 }
 
-// routers numbers them.
-var routers atomic.Int32
-
 func routedMachines(t testing.TB, n int) *routed {
 	t.Helper()
-	_, err := exec.LookPath("ip")
-	need(t, "root with iproute2", os.Geteuid() == 0 && err == nil)
-	tag := fmt.Sprintf("fp%dr%d", os.Getpid(), routers.Add(1)) // tests that use this run side by side
-	make := func(name string) *machine {
-		m := &machine{t: t, ns: tag + name}
-		ip(t, "netns", "add", m.ns)
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", m.ns).Run() })
-		ip(t, "-n", m.ns, "link", "set", "lo", "up")
-		return m
-	}
-	r := &routed{router: make("")}
-	err = r.router.within(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range n {
-		m := make(fmt.Sprint(i))
-		gateway := fmt.Sprintf("fdaa:0:%d::1", i+1)
-		m.addr = fmt.Sprintf("fdaa:0:%d::2", i+1)
-		ip(t, "link", "add", m.ns, "netns", m.ns, "type", "veth", "peer", "name", m.ns, "netns", r.router.ns)
-		for _, end := range []struct{ ns, addr string }{{m.ns, m.addr}, {r.router.ns, gateway}} {
-			ip(t, "-n", end.ns, "addr", "add", end.addr+"/64", "dev", m.ns, "nodad")
-			ip(t, "-n", end.ns, "link", "set", m.ns, "up")
-		}
-		ip(t, "-n", m.ns, "route", "add", "default", "via", gateway)
-		r.all = append(r.all, m)
+	need(t, "root with iproute2", netns.Possible())
+	router, machines := netns.Routed(t, n)
+	r := &routed{router: &machine{t: t, ns: router}}
+	for _, m := range machines {
+		r.all = append(r.all, &machine{t: t, ns: m.NS, addr: m.Addr})
 	}
 	return r
 }

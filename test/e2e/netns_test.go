@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/flyproxy/flyproxy/test/internal/netns"
+	"github.com/flyproxy/flyproxy/test/internal/proc"
 )
 
 // machine is a network namespace with an fdaa:: address of its own, as a Fly Machine has, and with nothing of it on IPv4.
@@ -17,9 +20,7 @@ type machine struct {
 
 func ip(t testing.TB, args ...string) {
 	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
+	netns.IP(t, args...)
 }
 
 // twoMachines makes two namespaces that are joined by a veth pair.
@@ -29,12 +30,10 @@ func twoMachines(t testing.TB) (a, b *machine) {
 	a = &machine{t: t, ns: tag + "a", addr: "fdaa:0:1::a"}
 	b = &machine{t: t, ns: tag + "b", addr: "fdaa:0:1::b"}
 	for _, m := range []*machine{a, b} {
-		ip(t, "netns", "add", m.ns)
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", m.ns).Run() })
+		netns.Add(t, m.ns)
 	}
 	ip(t, "link", "add", a.ns, "netns", a.ns, "type", "veth", "peer", "name", b.ns, "netns", b.ns)
 	for _, m := range []*machine{a, b} {
-		ip(t, "-n", m.ns, "link", "set", "lo", "up")
 		ip(t, "-n", m.ns, "link", "set", m.ns, "up")
 		ip(t, "-n", m.ns, "addr", "add", m.addr+"/64", "dev", m.ns, "nodad")
 	}
@@ -50,7 +49,7 @@ func (m *machine) start(name string, env []string, argv ...string) *process {
 // run runs a program in the machine to its end.
 func (m *machine) run(argv ...string) (string, error) {
 	cmd := exec.Command("ip", append([]string{"netns", "exec", m.ns}, argv...)...)
-	cmd.Env = append(os.Environ(), atOnce)
+	cmd.Env = append(os.Environ(), proc.AtOnce)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -70,9 +69,8 @@ func TestAppsWithoutIPv6AreReachedOver6PN(t *testing.T) {
 }
 
 func appsWithoutIPv6AreReachedOver6PN(t *testing.T, engine string) {
-	_, ipErr := exec.LookPath("ip")
-	_, redisErr := exec.LookPath("redis-server")
-	need(t, "root with iproute2, and redis-server", os.Geteuid() == 0 && ipErr == nil && redisErr == nil)
+	_, err := exec.LookPath("redis-server")
+	need(t, "root with iproute2, and redis-server", netns.Possible() && err == nil)
 	app := filepath.Join(filepath.Dir(flyproxy), "app")
 	a, b := twoMachines(t)
 	a.start("redis", nil, "redis-server", "--bind", a.addr, "--port", "6379", "--protected-mode", "no", "--save", "")

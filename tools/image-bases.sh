@@ -21,11 +21,11 @@ go_version=$(argument GO_VERSION)
 goroot=$(go env GOROOT)
 [[ $(go env GOVERSION) == go$go_version* ]] || fail "the Dockerfile asks for Go $go_version, and this is $(go env GOVERSION)"
 
-work=$(mktemp -d)
+log=$(mktemp)
 containers=()
 clean() {
   for c in ${containers[@]+"${containers[@]}"}; do buildah rm "$c" >/dev/null 2>&1 || true; done
-  rm -rf --one-file-system "$work"
+  rm -f "$log"
 }
 trap clean EXIT
 
@@ -47,11 +47,10 @@ finish() {
 # shellcheck disable=SC2016 # apt expands it, not the shell
 mirror=$({ apt-get indextargets --format '$(REPO_URI)' "Codename: $release" "Component: main" 2>/dev/null || true; } | head -n 1)
 begin scratch
-debootstrap --variant=minbase "$release" "$work/root" ${mirror:+"$mirror"} >"$work/log" 2>&1 ||
-  { tail -n 20 "$work/log" >&2; fail "debootstrap failed"; }
-rm -f "$work"/root/var/cache/apt/archives/*.deb
-apt-config dump | grep -E '^Acquire::(http|https|Retries|ForceIPv)' >"$work/root/etc/apt/apt.conf.d/90builder" || true
-cp -a "$work/root/." "$root/"
+debootstrap --variant=minbase "$release" "$root" ${mirror:+"$mirror"} >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "debootstrap failed"; }
+# What is this machine's own, and what is no longer needed.
+rm -f "$root/etc/resolv.conf" "$root/etc/hostname" "$root"/var/cache/apt/archives/*.deb
+apt-config dump | grep -E '^Acquire::(http|https|Retries|ForceIPv)' >"$root/etc/apt/apt.conf.d/90builder" || true
 buildah config --cmd bash "$container"
 finish "debian:$release-slim"
 

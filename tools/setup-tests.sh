@@ -11,12 +11,14 @@ note() { missing+=("$1"); }
 programs=(
   "gcc|gcc|the race detector, without which the suite does not run"
   "redis-server|redis-server|the tests on a real Redis, Redis Cluster and Sentinel, and the fleet test"
-  "ip|iproute2|the test across network namespaces"
+  "ip|iproute2|the tests across network namespaces, and of the images"
   "node|nodejs|the grpc-js client and the example in TypeScript"
   "npm|npm|the grpc-js client and the example in TypeScript"
   "python3|python3|the grpcio client and server"
   "javac|default-jdk-headless|the grpc-java client and server"
   "mvn|maven|the grpc-java client and server"
+  "buildah|buildah|the tests of the images"
+  "debootstrap|debootstrap|the tests of the images"
   "shellcheck|shellcheck|the check of shell scripts"
 )
 

@@ -1,0 +1,204 @@
+package image_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/flyproxy/flyproxy/test/internal/netns"
+	"github.com/flyproxy/flyproxy/test/internal/proc"
+)
+
+// version is what the images are stamped with.
+const version = "v0.0.0-image-test"
+
+// builder builds the images in a storage of its own, so that nothing of the user's is touched, and lays out their roots as plain
+// folders: nothing stays mounted.
+type builder struct {
+	dir     string
+	overlay bool // whether the kernel lets us mount overlays
+	log     bytes.Buffer
+	took    []string // what took how long
+	images  map[string]*image
+	err     error
+}
+
+// image is one that was built.
+type image struct {
+	root string // the whole of its files
+	env  []string
+	cmd  []string
+	user string
+}
+
+var (
+	building sync.Once
+	built    = &builder{images: make(map[string]*image)}
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		defer built.remove()
+		return m.Run()
+	}())
+}
+
+// images builds all of them, once, with the real `make image`. The name of an image is its target and architecture: app-amd64.
+func images(t *testing.T, name string) *image {
+	t.Helper()
+	for _, program := range []string{"buildah", "debootstrap", "redis-server"} {
+		_, err := exec.LookPath(program)
+		proc.Need(t, program, err == nil)
+	}
+	proc.Need(t, "root with iproute2", netns.Possible())
+	building.Do(func() { built.err = built.build() })
+	if built.err != nil {
+		t.Fatalf("%v\n%s", built.err, built.log.String())
+	}
+	return built.images[name]
+}
+
+func (b *builder) build() (err error) {
+	if b.dir, err = os.MkdirTemp("", "flyproxy-image-"); err != nil {
+		return err
+	}
+	b.overlay = overlayWorks(filepath.Join(b.dir, "try"))
+	driver := "vfs"
+	if b.overlay {
+		driver = "overlay"
+	}
+	conf := fmt.Sprintf("[storage]\ndriver=%q\ngraphroot=%q\nrunroot=%q\n", driver, b.dir+"/storage", b.dir+"/run")
+	if err := errors.Join(os.Mkdir(b.dir+"/tmp", 0o700), os.WriteFile(b.dir+"/storage.conf", []byte(conf), 0o600)); err != nil {
+		return err
+	}
+	var goEnv struct{ GOMODCACHE, GOCACHE string }
+	if out, err := exec.Command("go", "env", "-json").Output(); err != nil {
+		return err
+	} else if err := json.Unmarshal(out, &goEnv); err != nil {
+		return err
+	}
+	// What this machine has of modules and compiled packages is used, so that a build takes seconds.
+	caches := fmt.Sprintf("--pull-never --quiet --volume %s:/go/pkg/mod --volume %s:/root/.cache/go-build", goEnv.GOMODCACHE, goEnv.GOCACHE)
+	if err := b.run("base images", "../../tools/image-bases.sh"); err != nil {
+		return err
+	}
+	for _, i := range []struct{ name, target, platform string }{
+		{"flyproxy-amd64", "", ""}, // what comes without a word
+		{"flyproxy-arm64", "flyproxy", "linux/arm64"},
+		{"app-amd64", "app", "linux/amd64"},
+	} {
+		err := b.run(i.name, "make", "-C", "../..", "image", "BUILDER=buildah", "VERSION="+version, "IMAGE=test:"+i.name, "TARGET="+i.target,
+			"PLATFORM="+i.platform, "IMAGE_FLAGS="+caches)
+		if err != nil {
+			return err
+		}
+		if err := b.lay(i.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lay copies an image's root out of the storage.
+func (b *builder) lay(name string) error {
+	id, err := b.output("buildah", "images", "--quiet", "--no-trunc", "localhost/test:"+name)
+	if err != nil {
+		return err
+	}
+	inspected, err := b.output("buildah", "inspect", "--type", "image", id)
+	if err != nil {
+		return err
+	}
+	var is struct {
+		OCIv1 struct {
+			Config struct {
+				Env, Cmd []string
+				User     string
+			} `json:"config"`
+		}
+	}
+	if err := json.Unmarshal([]byte(inspected), &is); err != nil {
+		return fmt.Errorf("%s: %w", inspected, err)
+	}
+	c := is.OCIv1.Config
+	container, err := b.output("buildah", "from", "--pull-never", id)
+	if err != nil {
+		return err
+	}
+	from, err := b.output("buildah", "mount", container)
+	if err != nil {
+		return err
+	}
+	i := &image{root: filepath.Join(b.dir, name), env: c.Env, cmd: c.Cmd, user: c.User}
+	b.images[name] = i
+	return errors.Join(b.run("laying out "+name, "cp", "-a", from, i.root), b.run("rm", "buildah", "rm", container))
+}
+
+func (b *builder) command(argv ...string) *exec.Cmd {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), "CONTAINERS_STORAGE_CONF="+b.dir+"/storage.conf", "BUILDAH_ISOLATION=chroot", "TMPDIR="+b.dir+"/tmp")
+	cmd.Stderr = &b.log
+	return cmd
+}
+
+func (b *builder) output(argv ...string) (string, error) {
+	out, err := b.command(argv...).Output()
+	if err != nil {
+		err = fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// run runs a step and keeps how long it took.
+func (b *builder) run(what string, argv ...string) error {
+	cmd, began := b.command(argv...), time.Now()
+	cmd.Stdout = &b.log
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	b.took = append(b.took, fmt.Sprintf("%s %v", what, time.Since(began).Round(100*time.Millisecond)))
+	return nil
+}
+
+// remove removes all that was made. A build that failed may have left a mount.
+func (b *builder) remove() {
+	if b.dir == "" {
+		return
+	}
+	if _, err := exec.LookPath("buildah"); err == nil {
+		_ = b.command("buildah", "rm", "--all").Run()
+	}
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if at := strings.Fields(line)[4]; strings.HasPrefix(at, b.dir+"/") {
+			_ = unix.Unmount(at, unix.MNT_DETACH)
+		}
+	}
+	if err := os.RemoveAll(b.dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+// overlayWorks tries to mount one.
+func overlayWorks(dir string) bool {
+	for _, d := range []string{"lower", "upper", "work", "merged"} {
+		if os.MkdirAll(filepath.Join(dir, d), 0o700) != nil {
+			return false
+		}
+	}
+	options := fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", dir)
+	if unix.Mount("overlay", dir+"/merged", "overlay", 0, options) != nil {
+		return false
+	}
+	return unix.Unmount(dir+"/merged", 0) == nil
+}

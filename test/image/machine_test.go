@@ -1,0 +1,208 @@
+package image_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/flyproxy/flyproxy/pkg/admin"
+	"github.com/flyproxy/flyproxy/test/internal/netns"
+	"github.com/flyproxy/flyproxy/test/internal/proc"
+)
+
+// killTimeout is kill_timeout in fly.toml: what still runs then is killed.
+const killTimeout = 30 * time.Second
+
+// cluster is an app's Machines and their Redis, each in a network namespace of its own.
+type cluster struct {
+	t     *testing.T
+	all   []*machine
+	redis string
+}
+
+// machine stands for a Fly Machine: the root of the image, with a network, processes and mounts that nobody else sees, and the environment
+// that Fly gives. It is started anew with the same id and files.
+type machine struct {
+	netns.Machine
+	t   *testing.T
+	id  string
+	dir string // upper is what the Machine has written, root where all is seen; in the Machine's own mounts only
+	env []string
+	cmd []string
+	// cgroup is a memory cgroup's folder that the Machine is in, or empty.
+	cgroup string
+
+	*proc.Process // the newest start
+}
+
+// newCluster makes Machines, of which none is started. Each second one's app is bound to IPv6 and so is reached directly; the others'
+// are as the seed has them, at 0.0.0.0, and are reached through their sidecars.
+func newCluster(t *testing.T, n int) *cluster {
+	t.Helper()
+	app := images(t, "app-amd64")
+	_, spaces := netns.Routed(t, n+1)
+	last := spaces[n]
+	proc.Start(t, "redis", nil, "ip", "netns", "exec", last.NS, "redis-server", "--bind", last.Addr, "--port", "6379",
+		"--protected-mode", "no", "--save", "")
+	c := &cluster{t: t, redis: "redis://[" + last.Addr + "]:6379"}
+	for i, space := range spaces[:n] {
+		bind := "0.0.0.0"
+		if i%2 == 1 {
+			bind = "::"
+		}
+		m := &machine{Machine: space, t: t, id: fmt.Sprintf("machine-%d", i), cmd: app.cmd, dir: t.TempDir()}
+		m.env = append(append(m.env, app.env...),
+			"HOME=/root", "FLY_APP_NAME=battle", "FLY_MACHINE_ID="+m.id, "FLY_REGION=ams", "FLY_PRIVATE_IP="+m.Addr, "FLY_VM_MEMORY_MB=256",
+			"REDIS_URL="+c.redis, "GRPC_BIND_ADDRESS="+bind)
+		for _, sub := range []string{"upper/etc", "work", "root"} {
+			if err := os.MkdirAll(filepath.Join(m.dir, sub), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !built.overlay {
+			if out, err := exec.Command("cp", "-a", app.root+"/.", m.dir+"/upper").CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		m.put("/etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n"+m.Addr+" fly-local-6pn\n")
+		c.all = append(c.all, m)
+	}
+	return c
+}
+
+// put writes a file into a Machine that is not running.
+func (m *machine) put(path string, mode os.FileMode, content string) {
+	m.t.Helper()
+	at := filepath.Join(m.dir, "upper", path)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte(content), mode), os.Chmod(at, mode)); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// boot runs in the Machine's own mount and process namespaces, of which nothing is left when its first process ends. That is the
+// entry point itself: every exec keeps the process.
+const boot = `set -e
+mount --make-rprivate /
+if [ -n "$CGROUP" ]; then echo 0 >"$CGROUP/cgroup.procs"; fi
+if [ -n "$LOWER" ]; then mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$DIR/upper,workdir=$DIR/work" "$DIR/root"
+else mount --bind "$DIR/upper" "$DIR/root"; fi
+mount -t proc proc "$DIR/root/proc"
+mount --rbind /dev "$DIR/root/dev"
+unset CGROUP LOWER
+exec chroot "$DIR/root" "$@"`
+
+// start starts the Machine with its entry point.
+func (m *machine) start() {
+	m.t.Helper()
+	cmd := exec.Command("/bin/sh", append([]string{"-c", boot, "boot"}, m.cmd...)...)
+	cmd.Env = append(m.env, "DIR="+m.dir, "CGROUP="+m.cgroup)
+	if built.overlay {
+		cmd.Env = append(cmd.Env, "LOWER="+images(m.t, "app-amd64").root)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
+	err := netns.Within(m.NS, func() error {
+		m.Process = proc.StartCommand(m.t, m.id, cmd)
+		return nil
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// stop does as Fly does, and gives the exit code and how long it took.
+func (m *machine) stop() (code int, took time.Duration) {
+	m.t.Helper()
+	began := time.Now()
+	m.Signal(syscall.SIGTERM)
+	code = m.Exit(killTimeout)
+	return code, time.Since(began)
+}
+
+// pid gives the process id, as the host sees it, of the Machine's process with a name; 0 if there is none.
+func (m *machine) pid(name string) int {
+	for _, child := range children(m.Pid()) {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child))
+		if err == nil && strings.TrimSpace(string(comm)) == name {
+			return child
+		}
+	}
+	return 0
+}
+
+// sidecar gives the process id of `flyproxy serve`; 0 if there is none. `flyproxy withdraw` has the same name.
+func (m *machine) sidecar() int {
+	for _, child := range children(m.Pid()) {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
+		if err == nil && strings.HasSuffix(string(line), "flyproxy\x00serve\x00") {
+			return child
+		}
+	}
+	return 0
+}
+
+func children(pid int) (all []int) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	for _, f := range strings.Fields(string(b)) {
+		if child, err := strconv.Atoi(f); err == nil {
+			all = append(all, child)
+		}
+	}
+	return all
+}
+
+// kill sends SIGKILL to one of the Machine's processes.
+func (m *machine) kill(pid int) {
+	m.t.Helper()
+	if pid == 0 {
+		m.t.Fatalf("%s: the process to kill is not there", m.id)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// status asks the Machine's sidecar for /cluster/status.
+func (m *machine) status() (st admin.Status, ok bool) {
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
+		return netns.Dial(m.NS, address, proc.Patience)
+	}}
+	res, err := (&http.Client{Transport: tr, Timeout: proc.Patience}).Get("http://127.0.0.1:9052/cluster/status")
+	if err != nil {
+		return st, false
+	}
+	defer res.Body.Close()
+	return st, json.NewDecoder(res.Body).Decode(&st) == nil
+}
+
+// serving are the ids that the Machine's sidecar sees as serving.
+func (m *machine) serving() map[string]bool {
+	all := make(map[string]bool)
+	st, _ := m.status()
+	for _, in := range st.Instances {
+		if in.State == "serving" && !in.Held {
+			all[in.ID] = true
+		}
+	}
+	return all
+}
+
+// see waits until each of the Machines given sees so many serve.
+func see(t *testing.T, n int, by ...*machine) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for _, m := range by {
+		proc.Eventually(t, fmt.Sprintf("%s sees %d serve", m.id, n), func() bool { return len(m.serving()) == n })
+	}
+	return time.Since(began)
+}

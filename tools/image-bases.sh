@@ -47,16 +47,25 @@ finish() {
 # shellcheck disable=SC2016 # apt expands it, not the shell
 mirror=$({ apt-get indextargets --format '$(REPO_URI)' "Codename: $release" "Component: main" 2>/dev/null || true; } | head -n 1)
 begin scratch
+# As the published slim images have it: packages leave their documentation out, and dpkg does not await the disk.
+mkdir -p "$root/etc/dpkg/dpkg.cfg.d"
+cat >"$root/etc/dpkg/dpkg.cfg.d/slim" <<'CONFIGURATION'
+force-unsafe-io
+path-exclude /usr/share/doc/*
+path-exclude /usr/share/info/*
+path-exclude /usr/share/locale/*
+path-exclude /usr/share/man/*
+CONFIGURATION
 debootstrap --variant=minbase "$release" "$root" ${mirror:+"$mirror"} >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "debootstrap failed"; }
 # What is this machine's own, and what is no longer needed.
-rm -f "$root/etc/resolv.conf" "$root/etc/hostname" "$root"/var/cache/apt/archives/*.deb
+rm -rf "$root"/etc/{resolv.conf,hostname} "$root"/var/cache/apt/archives/*.deb "$root"/usr/share/{doc,info,locale,man}/*
 apt-config dump | grep -E '^Acquire::(http|https|Retries|ForceIPv)' >"$root/etc/apt/apt.conf.d/90builder" || true
 buildah config --cmd bash "$container"
 finish "debian:$release-slim"
 
 begin "localhost/debian:$release-slim"
 mkdir -p "$root/usr/local/go" "$root/go" "$root/etc/ssl/certs"
-for part in bin lib pkg src go.env VERSION; do cp -a "$goroot/$part" "$root/usr/local/go/"; done
+tar -C "$goroot" -c --exclude testdata --exclude '*_test.go' bin lib pkg src go.env VERSION | tar -C "$root/usr/local/go" -x
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 buildah config --env GOPATH=/go --env PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
 finish "golang:$go_version-$release"

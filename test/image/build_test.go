@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,8 +23,7 @@ import (
 // version is what the images are stamped with.
 const version = "v0.0.0-image-test"
 
-// builder builds the images in a storage of its own, so that nothing of the user's is touched, and lays out their roots as plain
-// folders: nothing stays mounted.
+// builder builds the images in a storage of its own, so that nothing of the user's is touched, and lays out their roots as plain folders.
 type builder struct {
 	dir     string
 	overlay bool // whether the kernel lets us mount overlays
@@ -109,13 +109,16 @@ func (b *builder) build() (err error) {
 	return nil
 }
 
-// lay copies an image's root out of the storage.
+// layOut copies the root of an image to a plain folder.
+const layOut = `set -e
+container=$(buildah from --pull-never "$1")
+cp -a "$(buildah mount "$container")" "$2"
+buildah rm "$container"`
+
+// lay copies an image's root out of the storage, and reads how it is to be run.
 func (b *builder) lay(name string) error {
-	id, err := b.output("buildah", "images", "--quiet", "--no-trunc", "localhost/test:"+name)
-	if err != nil {
-		return err
-	}
-	inspected, err := b.output("buildah", "inspect", "--type", "image", id)
+	i, from := &image{root: filepath.Join(b.dir, name)}, "localhost/test:"+name
+	inspected, err := b.output("buildah", "inspect", "--type", "image", from)
 	if err != nil {
 		return err
 	}
@@ -130,24 +133,17 @@ func (b *builder) lay(name string) error {
 	if err := json.Unmarshal([]byte(inspected), &is); err != nil {
 		return fmt.Errorf("%s: %w", inspected, err)
 	}
-	c := is.OCIv1.Config
-	container, err := b.output("buildah", "from", "--pull-never", id)
-	if err != nil {
-		return err
-	}
-	from, err := b.output("buildah", "mount", container)
-	if err != nil {
-		return err
-	}
-	i := &image{root: filepath.Join(b.dir, name), env: c.Env, cmd: c.Cmd, user: c.User}
+	i.env, i.cmd, i.user = is.OCIv1.Config.Env, is.OCIv1.Config.Cmd, is.OCIv1.Config.User
 	b.images[name] = i
-	return errors.Join(b.run("laying out "+name, "cp", "-a", from, i.root), b.run("rm", "buildah", "rm", container))
+	return b.run("laying out "+name, "sh", "-c", layOut, "layOut", from, i.root)
 }
 
+// command makes one that uses the storage of our own. What it mounts only it and its children see, and the kernel removes it with them.
 func (b *builder) command(argv ...string) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "CONTAINERS_STORAGE_CONF="+b.dir+"/storage.conf", "BUILDAH_ISOLATION=chroot", "TMPDIR="+b.dir+"/tmp")
 	cmd.Stderr = &b.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
@@ -170,19 +166,9 @@ func (b *builder) run(what string, argv ...string) error {
 	return nil
 }
 
-// remove removes all that was made. A build that failed may have left a mount.
 func (b *builder) remove() {
 	if b.dir == "" {
 		return
-	}
-	if _, err := exec.LookPath("buildah"); err == nil {
-		_ = b.command("buildah", "rm", "--all").Run()
-	}
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(mounts)) {
-		if at := strings.Fields(line)[4]; strings.HasPrefix(at, b.dir+"/") {
-			_ = unix.Unmount(at, unix.MNT_DETACH)
-		}
 	}
 	if err := os.RemoveAll(b.dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -40,17 +41,23 @@ type machine struct {
 	dir string // upper is what the Machine has written, root where all is seen; in the Machine's own mounts only
 	env []string
 	cmd []string
+	// image is what it runs.
+	image *image
 	// cgroup is a memory cgroup's folder that the Machine is in, or empty.
 	cgroup string
 
 	*proc.Process // the newest start
 }
 
-// newCluster makes Machines, of which none is started. Each second one's app is bound to IPv6 and so is reached directly; the others'
+// newCluster makes Machines of the image app, of which none is started. Each second one's app is bound to IPv6 and so is reached directly; the others'
 // are as the seed has them, at 0.0.0.0, and are reached through their sidecars.
 func newCluster(t *testing.T, n int) *cluster {
 	t.Helper()
-	app := images(t, "app-amd64")
+	return newClusterOf(t, images(t, "app-amd64"), n)
+}
+
+func newClusterOf(t *testing.T, of *image, n int) *cluster {
+	t.Helper()
 	_, spaces := netns.Routed(t, n+1)
 	last := spaces[n]
 	proc.Start(t, "redis", nil, "ip", "netns", "exec", last.NS, "redis-server", "--bind", last.Addr, "--port", "6379",
@@ -61,17 +68,17 @@ func newCluster(t *testing.T, n int) *cluster {
 		if i%2 == 1 {
 			bind = "::"
 		}
-		m := &machine{Machine: space, t: t, id: fmt.Sprintf("machine-%d", i), cmd: app.cmd, dir: t.TempDir()}
-		m.env = append(append(m.env, app.env...),
+		m := &machine{Machine: space, t: t, id: fmt.Sprintf("machine-%d", i), image: of, cmd: of.cmd, dir: t.TempDir()}
+		m.env = append(append(m.env, of.env...),
 			"HOME=/root", "FLY_APP_NAME=battle", "FLY_MACHINE_ID="+m.id, "FLY_REGION=ams", "FLY_PRIVATE_IP="+m.Addr, "FLY_VM_MEMORY_MB=256",
 			"REDIS_URL="+c.redis, "GRPC_BIND_ADDRESS="+bind)
-		for _, sub := range []string{"upper/etc", "work", "root"} {
+		for _, sub := range []string{"upper/proc", "upper/dev", "work", "root"} {
 			if err := os.MkdirAll(filepath.Join(m.dir, sub), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if !built.overlay {
-			if out, err := exec.Command("cp", "-a", app.root+"/.", m.dir+"/upper").CombinedOutput(); err != nil {
+			if out, err := exec.Command("cp", "-a", of.root+"/.", m.dir+"/upper").CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 		}
@@ -93,22 +100,25 @@ func (m *machine) put(path string, mode os.FileMode, content string) {
 // boot runs in the Machine's own mount and process namespaces, of which nothing is left when its first process ends. That is the
 // entry point itself: every exec keeps the process.
 const boot = `set -e
+path=$PATH # the image's
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount --make-rprivate /
 if [ -n "$CGROUP" ]; then echo 0 >"$CGROUP/cgroup.procs"; fi
 if [ -n "$LOWER" ]; then mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$DIR/upper,workdir=$DIR/work" "$DIR/root"
 else mount --bind "$DIR/upper" "$DIR/root"; fi
 mount -t proc proc "$DIR/root/proc"
 mount --rbind /dev "$DIR/root/dev"
-unset CGROUP LOWER
-exec chroot "$DIR/root" "$@"`
+chroot=$(command -v chroot)
+PATH=$path
+exec "$chroot" ${RUN_AS:+--userspec="$RUN_AS"} "$DIR/root" "$@"`
 
 // start starts the Machine with its entry point.
 func (m *machine) start() {
 	m.t.Helper()
 	cmd := exec.Command("/bin/sh", append([]string{"-c", boot, "boot"}, m.cmd...)...)
-	cmd.Env = append(m.env, "DIR="+m.dir, "CGROUP="+m.cgroup)
+	cmd.Env = append(m.env, "DIR="+m.dir, "CGROUP="+m.cgroup, "RUN_AS="+m.image.user)
 	if built.overlay {
-		cmd.Env = append(cmd.Env, "LOWER="+images(m.t, "app-amd64").root)
+		cmd.Env = append(cmd.Env, "LOWER="+m.image.root)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
 	err := netns.Within(m.NS, func() error {
@@ -172,17 +182,26 @@ func (m *machine) kill(pid int) {
 	}
 }
 
-// status asks the Machine's sidecar for /cluster/status.
-func (m *machine) status() (st admin.Status, ok bool) {
+// get asks the Machine's sidecar for a page of its admin listener; code is 0 while there is no answer.
+func (m *machine) get(path string) (code int, body []byte) {
 	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
 		return netns.Dial(m.NS, address, proc.Patience)
 	}}
-	res, err := (&http.Client{Transport: tr, Timeout: proc.Patience}).Get("http://127.0.0.1:9052/cluster/status")
+	res, err := (&http.Client{Transport: tr, Timeout: proc.Patience}).Get("http://127.0.0.1:9052" + path)
 	if err != nil {
-		return st, false
+		return 0, nil
 	}
 	defer res.Body.Close()
-	return st, json.NewDecoder(res.Body).Decode(&st) == nil
+	if body, err = io.ReadAll(res.Body); err != nil {
+		return 0, nil
+	}
+	return res.StatusCode, body
+}
+
+// status is what the Machine's sidecar says of the cluster.
+func (m *machine) status() (st admin.Status, ok bool) {
+	_, body := m.get(admin.PathStatus)
+	return st, json.Unmarshal(body, &st) == nil
 }
 
 // serving are the ids that the Machine's sidecar sees as serving.

@@ -91,8 +91,18 @@ func appKilled(t *testing.T, m, from *machine) {
 	}
 }
 
-// stoppedWhileCallsRun: streams of two seconds, longer than it takes until the app is told to stop, into the Machine and out of it end well, and everything stops in its order and by itself.
+// stoppedWhileCallsRun: streams into the Machine and out of it end well, and everything stops in its order and by itself.
 func stoppedWhileCallsRun(t *testing.T, m, other *machine) {
+	stopUnderStreams(t, m, other)
+	inOrder(t, m.Output(), "INFO serving grpc=", // the app's line
+		"withdrawn: peers have had time", "stopped: withdraw (exit status 0)", "INFO stopping within", "stopped: app (exit status 0)",
+		`"msg":"draining`, "stopped: flyproxy (exit status 0)")
+}
+
+// stopUnderStreams stops a Machine while a stream from another one's app is open there, and one of its own app to the other. They last
+// two seconds, longer than it takes until the app is told to stop.
+func stopUnderStreams(t *testing.T, m, other *machine) {
+	t.Helper()
 	begun, ended := make(chan string, 2), make(chan error, 2)
 	in, out := other.dial(t), m.dial(t)
 	go func() { ended <- talk(in, m.id, 20, func() { begun <- "in" }) }()
@@ -114,9 +124,6 @@ func stoppedWhileCallsRun(t *testing.T, m, other *machine) {
 	if code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	inOrder(t, m.Output(), "INFO serving grpc=", // the app's line
-		"withdrawn: peers have had time", "stopped: withdraw (exit status 0)", "INFO stopping within", "stopped: app (exit status 0)",
-		`"msg":"draining`, "stopped: flyproxy (exit status 0)")
 }
 
 // inOrder checks that the output has these, each after the one before.

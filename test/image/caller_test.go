@@ -148,8 +148,8 @@ const (
 	pause        = 20 * time.Millisecond
 )
 
-// call starts a Machine's callers.
-func (m *machine) call(t *testing.T, y *tally) *callers {
+// call starts a Machine's callers, with streams if asked for.
+func (m *machine) call(t *testing.T, y *tally, streams bool) *callers {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &callers{quit: cancel}
 	t.Cleanup(c.stop)
@@ -159,6 +159,9 @@ func (m *machine) call(t *testing.T, y *tally) *callers {
 			c.running.Go(func() { c.unary(ctx, m.id, cc, y) })
 		}
 		for range talksAtATime {
+			if !streams {
+				break
+			}
 			c.running.Go(func() {
 				for ctx.Err() == nil {
 					began := time.Now()

@@ -1,6 +1,7 @@
 package image_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -8,20 +9,50 @@ import (
 	"github.com/flyproxy/flyproxy/test/internal/proc"
 )
 
-// A rolling deploy of the image under load fails no call, whichever entry point the Machines have.
+// A rolling deploy of the image under load fails no call, whichever entry point the Machines have. Where the app ends at once when it
+// is told to, streams are cut; but calls are not, since it was withdrawn before.
 func TestRollingDeploy(t *testing.T) {
-	t.Run("supervisord", func(t *testing.T) { rollingDeploy(t, 2, nil) })
-	t.Run("flyproxy run", func(t *testing.T) { rollingDeploy(t, 4, []string{"flyproxy", "run", "--", "app"}) })
+	for _, d := range []deploy{
+		{name: "supervisord", rounds: 2},
+		{name: "flyproxy run", rounds: 4, command: []string{"flyproxy", "run", "--", "app"}},
+		{name: "supervisord with an app that ends at once", rounds: 1, abrupt: true},
+		{name: "flyproxy run with an app that ends at once", rounds: 2, command: []string{"flyproxy", "run", "--", "abrupt"}, abrupt: true},
+	} {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			d.run(t)
+		})
+	}
 }
 
-// rollingDeploy runs three Machines, with the image's own command unless another is given, and replaces one after the other, so many
-// rounds, while the apps of the others call.
-func rollingDeploy(t *testing.T, rounds int, command []string) {
-	t.Parallel()
+type deploy struct {
+	name    string
+	rounds  int      // how often every Machine is replaced
+	command []string // in place of the image's own
+	abrupt  bool     // the app ends at once
+}
+
+// abrupt is the sample app, killed by SIGTERM.
+const abrupt = `#!/bin/sh
+app &
+trap "kill -KILL $!; exit 0" TERM
+wait
+`
+
+// run runs three Machines, and replaces one after the other while the apps of the others call.
+func (d *deploy) run(t *testing.T) {
 	c := newCluster(t, 3)
 	for _, m := range c.all {
-		if command != nil {
-			m.cmd = command
+		if d.command != nil {
+			m.cmd = d.command
+		}
+		if d.abrupt {
+			m.put("/usr/local/bin/abrupt", 0o755, abrupt)
+			conf, err := os.ReadFile(m.image.root + "/etc/supervisord.conf")
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.put("/etc/supervisord.conf", 0o644, strings.Replace(string(conf), "-- app\n", "-- abrupt\n", 1))
 		}
 		m.start()
 	}
@@ -29,28 +60,30 @@ func rollingDeploy(t *testing.T, rounds int, command []string) {
 	y := &tally{failures: make(map[string]int)}
 	calling := make(map[*machine]*callers)
 	for _, m := range c.all {
-		calling[m] = m.call(t, y)
+		calling[m] = m.call(t, y, !d.abrupt)
 	}
 	more := func(n int) {
 		before := y.done()
 		proc.Eventually(t, "more calls", func() bool { return y.done() >= before+n })
 	}
 	more(500)
-	for round := range rounds {
+	for round := range d.rounds {
 		for _, m := range c.all {
 			calling[m].stop()
 			code, stopped := m.stop()
 			if code != 0 {
 				t.Errorf("%s: exit code %d", m.id, code)
 			}
-			if out := m.Output(); strings.Contains(out, "SIGKILL") {
-				t.Errorf("%s: something had to be killed:\n%s", m.id, out)
+			for _, killed := range []string{"killing 'app'", "killing 'flyproxy'", "killing 'withdraw'", "and is killed"} {
+				if strings.Contains(m.Output(), killed) {
+					t.Errorf("%s: something had to be killed: %s", m.id, killed)
+				}
 			}
 			more(200) // without it
 			m.start()
 			started := see(t, 3, c.all...)
 			t.Logf("round %d, %s: stopped in %v, serving again after %v", round+1, m.id, stopped.Round(time.Millisecond), started.Round(time.Millisecond))
-			calling[m] = m.call(t, y)
+			calling[m] = m.call(t, y, !d.abrupt)
 			more(200)
 		}
 	}

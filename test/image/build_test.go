@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -47,6 +48,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// What runs side by side mostly waits for supervisord.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	os.Exit(func() int {
 		defer built.remove()
 		return m.Run()

@@ -93,7 +93,10 @@ func freePort(t testing.TB) int {
 var givenPorts sync.Map
 
 // process is a program that runs beside the test.
-type process struct{ *proc.Process }
+type process struct {
+	*proc.Process
+	done <-chan struct{} // closed once it has ended
+}
 
 func (p *process) signal(s syscall.Signal) { p.Signal(s) }
 func (p *process) output() string          { return p.Output() }
@@ -103,7 +106,8 @@ func (p *process) exit(within time.Duration) int { return p.Exit(within) }
 // start runs a program with only the given environment. It is ended with the test; what it printed is shown if the test failed.
 func start(t testing.TB, name string, env []string, argv ...string) *process {
 	t.Helper()
-	return &process{proc.Start(t, name, env, argv...)}
+	p := proc.Start(t, name, env, argv...)
+	return &process{p, p.Done()}
 }
 
 func eventually(t testing.TB, what string, ok func() bool) time.Duration {

@@ -118,7 +118,7 @@ func runOnce(t *testing.T, env []string, argv ...string) (code int, stdout, stde
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), flyproxy, append([]string{"run", "--"}, argv...)...)
 	cmd.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"), atOnce, "FLYPROXY_SERVICE=battle", fmt.Sprintf("FLYPROXY_LISTEN=127.0.0.1:%d", freePort(t)),
+		"PATH=" + os.Getenv("PATH"), proc.AtOnce, "FLYPROXY_SERVICE=battle", fmt.Sprintf("FLYPROXY_LISTEN=127.0.0.1:%d", freePort(t)),
 		fmt.Sprintf("FLYPROXY_ADMIN_LISTEN=127.0.0.1:%d", freePort(t)), fmt.Sprintf("GRPC_PORT=%d", freePort(t)),
 		`FLYPROXY_REGISTRY_STATIC=[{service: other, address: "127.0.0.1:9"}]`,
 	}, env...)
@@ -196,7 +196,7 @@ echo "parent $PPID, no zombies"`
 	cmd := exec.CommandContext(t.Context(), "unshare", "--pid", "--fork", "--mount-proc", "--kill-child",
 		flyproxy, "run", "--", "sh", "-c", script)
 	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), atOnce, "FLYPROXY_SERVICE=battle", "FLYPROXY_LISTEN=127.0.0.1:0", "FLYPROXY_ADMIN_LISTEN=127.0.0.1:0",
+		"PATH=" + os.Getenv("PATH"), proc.AtOnce, "FLYPROXY_SERVICE=battle", "FLYPROXY_LISTEN=127.0.0.1:0", "FLYPROXY_ADMIN_LISTEN=127.0.0.1:0",
 		fmt.Sprintf("GRPC_PORT=%d", freePort(t)), `FLYPROXY_REGISTRY_STATIC=[{service: other, address: "127.0.0.1:9"}]`,
 	}
 	var out, errs bytes.Buffer

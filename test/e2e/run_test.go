@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/registry/redistest"
+	"github.com/flyproxy/flyproxy/test/internal/proc"
 )
 
 func testApp() string { return filepath.Join(filepath.Dir(flyproxy), "app") }

@@ -68,15 +68,11 @@ func newClusterOf(t *testing.T, of *image, n int) *cluster {
 		if i%2 == 1 {
 			bind = "::"
 		}
-<<<<<<< Updated upstream
 		m := &machine{Machine: space, t: t, id: fmt.Sprintf("machine-%d", i), image: of, cmd: of.cmd}
 		var err error
 		if m.dir, err = os.MkdirTemp(built.dir, "machine-"); err != nil { // a test's own bears its name, and a mount's options take no comma
 			t.Fatal(err)
 		}
-=======
-		m := &machine{Machine: space, t: t, id: fmt.Sprintf("machine-%d", i), image: of, cmd: of.cmd, dir: t.TempDir()}
->>>>>>> Stashed changes
 		m.env = append(append(m.env, of.env...),
 			"HOME=/root", "FLY_APP_NAME=battle", "FLY_MACHINE_ID="+m.id, "FLY_REGION=ams", "FLY_PRIVATE_IP="+m.Addr, "FLY_VM_MEMORY_MB=256",
 			"REDIS_URL="+c.redis, "GRPC_BIND_ADDRESS="+bind)

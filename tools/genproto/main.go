@@ -27,7 +27,7 @@ func main() {
 	check := flag.Bool("check", false, "change nothing; fail when the committed files are not current")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "genproto: takes no arguments; it generates all of " + strings.Join(roots, " and "))
+		fmt.Fprintln(os.Stderr, "genproto: takes no arguments; it generates all of "+strings.Join(roots, " and "))
 		os.Exit(64)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -75,7 +75,7 @@ func (r *gatewayRig) hosts() {
 // start starts a gateway and waits until it is ready.
 func (r *gatewayRig) start(env ...string) *process {
 	r.t.Helper()
-	env = append(append(r.gw.fly("machine-gw", r.a.addr), r.env...), append(env, "FLY_PROCESS_GROUP=gateway")...)
+	env = append(append(r.gw.fly("machine-gw", r.a.addr), r.env...), append(env, "FLY_PROCESS_GROUP=gateway", "FLYPROXY_MODE=sidecar")...) // which the flag beats
 	p := r.gw.start("gateway", env, flyproxy, "serve", "--mode", "gateway")
 	eventually(r.t, "the gateway is ready and knows both apps", func() bool {
 		return strings.Contains(r.gw.metrics(), `flyproxy_instances{service="battle",state="serving"} 2`)

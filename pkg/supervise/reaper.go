@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -87,6 +88,7 @@ func (p *Process) KillGroup() { p.reaper.signal(p, -p.pid, syscall.SIGKILL) }
 // Reaper is the parent of processes. All methods may be called concurrently. There can be only one in a process.
 type Reaper struct {
 	log      *slog.Logger
+	starts   chan start
 	ended    chan os.Signal // SIGCHLD
 	stop     chan struct{}
 	finished chan struct{}
@@ -100,7 +102,8 @@ type Reaper struct {
 // NewReaper begins to wait for children. Close ends that.
 func NewReaper(log *slog.Logger) *Reaper {
 	r := &Reaper{
-		log: log, ended: make(chan os.Signal, 1), stop: make(chan struct{}), finished: make(chan struct{}), children: make(map[int]*Process),
+		log: log, starts: make(chan start), ended: make(chan os.Signal, 1), stop: make(chan struct{}), finished: make(chan struct{}),
+		children: make(map[int]*Process),
 	}
 	signal.Notify(r.ended, syscall.SIGCHLD)
 	go r.run()
@@ -114,14 +117,35 @@ func (r *Reaper) Close() {
 	<-r.finished
 }
 
+// start asks run to start a program.
+type start struct {
+	command Command
+	started chan<- started // capacity 1
+}
+
+type started struct {
+	process *Process
+	err     error
+}
+
 // Start starts a program with our own standard input, output and error, in a process group of its own: what a terminal sends to our
-// group (Ctrl-C) reaches it only by us. The error wraps [ErrNotFound] or [ErrNotExecutable] where that is the reason.
+// group (Ctrl-C) reaches it only by us. On Linux it gets SIGTERM if this process dies without having stopped it. The error wraps
+// [ErrNotFound] or [ErrNotExecutable] where that is the reason. After Close it fails.
 func (r *Reaper) Start(c Command) (*Process, error) {
+	answer := make(chan started, 1)
+	select {
+	case r.starts <- start{c, answer}:
+		s := <-answer
+		return s.process, s.err
+	case <-r.stop:
+		return nil, fmt.Errorf("start %s: %w", c.Path, os.ErrClosed)
+	}
+}
+
+func (r *Reaper) fork(c Command) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{
-		Env: c.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
-	})
+	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}, Sys: attributes()})
 	if err != nil {
 		return nil, StartError(c.Path, err)
 	}
@@ -147,10 +171,17 @@ func StartError(path string, err error) error {
 	return fmt.Errorf("start %s: %w", path, err)
 }
 
+// run forks and waits on one thread: the signal that a child gets at its parent's death is sent at the death of the thread that
+// forked it (prctl(2), PR_SET_PDEATHSIG), and threads of Go may end.
 func (r *Reaper) run() {
 	defer close(r.finished)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for {
 		select {
+		case s := <-r.starts:
+			p, err := r.fork(s.command)
+			s.started <- started{p, err}
 		case <-r.ended:
 			for r.reap() {
 			}

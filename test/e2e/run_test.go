@@ -165,6 +165,15 @@ func TestRunOfWhatCannotRun(t *testing.T) {
 	}
 }
 
+// Killed, flyproxy can stop nothing, and whoever starts it again needs the app's port.
+func TestAppEndsWhenRunIsKilled(t *testing.T) {
+	redis := "REDIS_URL=redis://" + redistest.Start(t, redistest.Config{}).Addr()
+	r := runSidecar(t, "m0", []string{redis})
+	sees(t, 1, r)
+	r.Signal(syscall.SIGKILL)
+	proc.Eventually(t, "the app ends in good order", func() bool { return strings.Contains(r.Output(), "app: ended in good order") })
+}
+
 func TestRunKillsAnAppThatIgnoresItsSignal(t *testing.T) {
 	redis := "REDIS_URL=redis://" + redistest.Start(t, redistest.Config{}).Addr()
 	r := runSidecar(t, "m0", []string{redis, "FLYPROXY_RUN_STOP_TIMEOUT=300ms"},

@@ -41,6 +41,9 @@ type Error struct {
 	Faults []Fault
 	// Warnings were found along the way.
 	Warnings []Warning
+	// Partial is what there would be without the values that were refused, each replaced by that of the layer below. It has not
+	// passed the checks: it is for who looks for further faults, and nothing may be run with it. It may be nil.
+	Partial *Config
 }
 
 // Error lists the faults, one a line.

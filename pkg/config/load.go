@@ -49,7 +49,10 @@ func Load(o Options) (*Config, error) {
 		l.fault(Fault{Source: "flyproxy", Problem: "cannot decode the configuration: " + err.Error()})
 	}
 	if len(l.faults) > 0 {
-		return nil, &Error{Faults: l.faults, Warnings: l.warnings}
+		if cfg != nil {
+			cfg.origins = l.origins
+		}
+		return nil, &Error{Faults: l.faults, Warnings: l.warnings, Partial: cfg}
 	}
 	cfg.Warnings = l.warnings
 	cfg.origins = l.origins

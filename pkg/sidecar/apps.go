@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/config"
@@ -27,7 +28,7 @@ func (s *Sidecar) addRegistrars() error {
 		s.log.Info("the registry is a list in the configuration: the app is not registered, it is found if it is in everybody's list")
 		return nil
 	}
-	host := hostAddress(s.registryAddresses(), s.log)
+	host := hostAddress(registryAddresses(s.cfg), s.log)
 	for _, app := range s.cfg.Apps {
 		inst, err := s.instance(app, host)
 		if err != nil {
@@ -70,19 +71,25 @@ func (s *Sidecar) instance(app config.App, host string) (registry.Instance, erro
 	}, nil
 }
 
+// AdvertisedAddress is what peers are told to dial for an app: the address that a sidecar with this configuration would register. It may
+// look up the registry's name, which takes up to a second.
+func AdvertisedAddress(c *config.Config, app config.App) (string, error) {
+	return c.AdvertisedAddress(app, hostAddress(registryAddresses(c), slog.New(slog.DiscardHandler)))
+}
+
 // registryAddresses are where the registry is, as far as that helps to find our own address.
-func (s *Sidecar) registryAddresses() []string {
-	switch s.cfg.Registry.Store {
+func registryAddresses(c *config.Config) []string {
+	switch c.Registry.Store {
 	case config.StoreEmbedded:
-		return []string{s.cfg.Registry.Embedded.Address}
+		return []string{c.Registry.Embedded.Address}
 	case config.StoreStatic:
 		var all []string
-		for _, in := range s.cfg.Registry.Static {
+		for _, in := range c.Registry.Static {
 			all = append(all, in.Address)
 		}
 		return all
 	}
-	return s.cfg.Registry.Redis.Seeds()
+	return c.Registry.Redis.Seeds()
 }
 
 // load is what every beat reports. Beats are what ends an interval of the call rates.

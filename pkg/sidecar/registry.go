@@ -21,10 +21,8 @@ const embeddedStart = 5 * time.Second
 // openRegistry opens the store that the configuration names. It does not wait for it: a sidecar starts also when Redis is down.
 func (s *Sidecar) openRegistry() error {
 	cfg := s.cfg.Registry
-	codec := &registry.Codec{
-		MaxRecordBytes: int(cfg.MaxRecordBytes), AllowedNetworks: cfg.Networks(), SigningKey: []byte(cfg.SigningKey),
-	}
-	addresses, redisConfig := cfg.Redis.Seeds(), cfg.Redis
+	redisConfig := RedisConfig(s.cfg)
+	redisConfig.Logger, redisConfig.Observe = s.log, s.metrics.ObserveRegistry
 	switch cfg.Store {
 	case config.StoreStatic:
 		store, err := static.New(nil, staticInstances(cfg.Static)) // the user's own words: no allowed_networks, no signatures
@@ -41,20 +39,8 @@ func (s *Sidecar) openRegistry() error {
 			return err // it names the key
 		}
 		s.teardown.add("embedded redis", server.Close)
-		addresses, redisConfig = []string{cfg.Embedded.Address}, config.Redis{Mode: config.RedisStandalone}
 	}
-	var tls *redis.TLS
-	if redisConfig.TLS {
-		tls = &redis.TLS{CAFile: redisConfig.CAFile, ServerName: redisConfig.ServerName}
-	}
-	store, err := redis.New(redis.Config{
-		Addresses: addresses, Mode: redis.Mode(redisConfig.Mode), Username: redisConfig.Username, Password: redisConfig.Password,
-		DB: redisConfig.DB, TLS: tls,
-		SentinelMaster: redisConfig.Sentinel.Master, SentinelUsername: redisConfig.Sentinel.Username,
-		SentinelPassword: redisConfig.Sentinel.Password,
-		DialTimeout:      redisConfig.DialTimeout, Timeout: redisConfig.Timeout,
-		Namespace: cfg.Namespace, Codec: codec, Logger: s.log, Observe: s.metrics.ObserveRegistry,
-	})
+	store, err := redis.New(redisConfig)
 	if err != nil {
 		return fmt.Errorf("registry.redis: %w", err)
 	}
@@ -62,6 +48,32 @@ func (s *Sidecar) openRegistry() error {
 	s.teardown.add("registry", store.Close)
 	return nil
 }
+
+// RedisConfig is how the registry that the configuration names is spoken to, where that is a Redis or the embedded one.
+func RedisConfig(c *config.Config) redis.Config {
+	cfg := c.Registry
+	r := cfg.Redis
+	addresses := r.Seeds()
+	if cfg.Store == config.StoreEmbedded {
+		addresses, r = []string{cfg.Embedded.Address}, config.Redis{Mode: config.RedisStandalone}
+	}
+	var tls *redis.TLS
+	if r.TLS {
+		tls = &redis.TLS{CAFile: r.CAFile, ServerName: r.ServerName}
+	}
+	return redis.Config{
+		Addresses: addresses, Mode: redis.Mode(r.Mode), Username: r.Username, Password: r.Password, DB: r.DB, TLS: tls,
+		SentinelMaster: r.Sentinel.Master, SentinelUsername: r.Sentinel.Username, SentinelPassword: r.Sentinel.Password,
+		DialTimeout: r.DialTimeout, Timeout: r.Timeout,
+		Namespace: cfg.Namespace,
+		Codec: &registry.Codec{
+			MaxRecordBytes: int(cfg.MaxRecordBytes), AllowedNetworks: cfg.Networks(), SigningKey: []byte(cfg.SigningKey),
+		},
+	}
+}
+
+// StaticInstances are the instances that the configuration lists.
+func StaticInstances(c *config.Config) []registry.Instance { return staticInstances(c.Registry.Static) }
 
 func staticInstances(list []config.Static) []registry.Instance {
 	out := make([]registry.Instance, 0, len(list))

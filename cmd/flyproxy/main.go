@@ -21,6 +21,7 @@ import (
 const (
 	exitOK     = 0
 	exitFailed = 1
+	exitWarned = 2 // doctor only
 	exitUsage  = 64
 	exitConfig = 78
 
@@ -125,7 +126,7 @@ Without a command it serves.`,
 	root.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration file (FLYPROXY_CONFIG; else ./flyproxy.yaml, /etc/flyproxy/flyproxy.yaml)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newServe(sys, &file), newRun(sys, &file), newWait(sys, &file), newWithdraw(sys, &file), newDemo(sys),
-		newStatus(sys, &file), newConfig(sys, &file), newVersion(sys))
+		newStatus(sys, &file), newDoctor(sys, &file), newConfig(sys, &file), newVersion(sys))
 	return root
 }
 

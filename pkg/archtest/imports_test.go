@@ -58,9 +58,14 @@ var rules = []rule{
 		"pkg/admin", "pkg/api", "pkg/config", "pkg/discovery", "pkg/downstream", engine, "pkg/fly", "pkg/grpcengine", "pkg/registrar", contract,
 		"pkg/registry/embedded", "pkg/registry/redis", "pkg/registry/static", "pkg/relay", routing, telemetry, tlsfiles,
 	}},
+	// It judges by what the sidecar would do, so it asks the same rooms.
+	{dir: "pkg/doctor", may: []string{
+		"pkg/admin", "pkg/api/flyproxyv1", "pkg/config", "pkg/fly", "pkg/registrar", contract, "pkg/registry/redis", "pkg/registry/static",
+		"pkg/sidecar", tlsfiles,
+	}},
 	{dir: "pkg/demo", may: []string{"pkg/config", "pkg/demo/greeterv1", "pkg/sidecar", "pkg/registry/embedded", telemetry}},
 	{dir: "pkg/archtest"},
-	{dir: "cmd", may: []string{"pkg/admin", "pkg/config", "pkg/demo", "pkg/fly", "pkg/sidecar", "pkg/supervise", telemetry}},
+	{dir: "cmd", may: []string{"pkg/admin", "pkg/config", "pkg/demo", "pkg/doctor", "pkg/fly", "pkg/sidecar", "pkg/supervise", telemetry}},
 	// Fly's files have to agree with flyproxy's own paths and defaults.
 	{dir: "tools/flyconfig", may: []string{"pkg/admin", "pkg/config"}},
 	{dir: "tools/flycheck", may: []string{"tools/flyconfig"}},
@@ -169,6 +174,8 @@ func TestRulesForbid(t *testing.T) {
 		{"pkg/sidecar", "pkg/demo", false},
 		{"pkg/demo", "pkg/sidecar", true},
 		{"cmd/flyproxy", "pkg/sidecar", true},
+		{"pkg/doctor", "pkg/relay", false},
+		{"pkg/sidecar", "pkg/doctor", false},
 		{"cmd/flyproxy", "pkg/registry/redis", false},
 		{"test/e2e", "pkg/registry/redistest", true},
 		{"examples/go", "pkg/api/flyproxyv1", true},

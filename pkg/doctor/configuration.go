@@ -30,11 +30,11 @@ func (e *examination) configuration() (usable bool) {
 		return false
 	}
 	e.cfg = cfg
-	from := "the environment alone; there is no file"
+	from := "the environment (there is no file)"
 	if cfg.File != "" {
 		from = cfg.File + " and the environment"
 	}
-	f.add(configurationGood, "", "no faults in "+from, "")
+	f.add(configurationGood, "", "no faults; read from "+from, "")
 	e.warn(f, cfg.Warnings)
 	return true
 }

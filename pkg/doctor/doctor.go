@@ -94,8 +94,9 @@ type examination struct {
 	status   admin.Status
 	answered bool // status is a flyproxy's
 
-	// view is what is registered, set by the check of the registry before the checks that need it.
-	view *registry.Snapshot
+	// noRedis says that Redis answers no command, and view is what is registered. Both are set before the checks that need them.
+	noRedis bool
+	view    *registry.Snapshot
 }
 
 // walk runs the checks: those that do not need each other at the same time, the others where what they need is known.

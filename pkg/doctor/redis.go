@@ -15,7 +15,7 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/sidecar"
 )
 
-// certificateSoon is how long before its end a certificate is spoken of.
+// certificateSoon is how long before its end a certificate is spoken of, unless it lives so shortly that a quarter of its life is less.
 const certificateSoon = 14 * 24 * time.Hour
 
 // registryIsRedis tells whether there is a Redis to look at.
@@ -36,6 +36,7 @@ func (e *examination) redis(ctx context.Context, f *findings) {
 	cfg := sidecar.RedisConfig(e.cfg)
 	in, err := redis.Inspect(ctx, cfg, e.o.Now)
 	if err != nil {
+		e.noRedis = true
 		f.add(redisCAFile, "registry.redis", err.Error(), "set registry.redis.ca_file to a readable PEM file")
 		return
 	}
@@ -47,6 +48,7 @@ func (e *examination) redis(ctx context.Context, f *findings) {
 	}
 	if in.Err != nil {
 		e.refused(f, &in, reached > 0, ctx.Err() != nil)
+		e.noRedis = true
 		f.skip("", "Redis answers no command: latency, clock, version, eviction, memory, permissions")
 		return
 	}
@@ -101,8 +103,8 @@ func tlsWord(on bool) string {
 
 // beyond says what else is to be known of an address that answers.
 func (e *examination) beyond(f *findings, at *redis.Endpoint) {
-	if left := at.Expires.Sub(e.o.Now()); !at.Expires.IsZero() && left < certificateSoon {
-		f.add(redisCertificateEnds, at.Address, fmt.Sprintf("its certificate ends in %s, on %s", left.Round(time.Hour), at.Expires.Format(time.DateOnly)),
+	if left := at.Ends.Sub(e.o.Now()); !at.Ends.IsZero() && left < min(certificateSoon, at.Ends.Sub(at.Begins)/4) {
+		f.add(redisCertificateEnds, at.Address, fmt.Sprintf("its certificate ends in %s, on %s", left.Round(time.Minute), at.Ends.Format(time.DateOnly)),
 			"renew it: from then on no flyproxy can reach Redis")
 	}
 	host, _, _ := net.SplitHostPort(at.Address)

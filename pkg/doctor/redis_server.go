@@ -57,7 +57,7 @@ func (s *server) mode() {
 	case said == "standalone" && cluster:
 		s.f.add(redisNotCluster, "registry.redis.mode", "the mode is cluster, and this Redis is none", "set registry.redis.mode to standalone")
 	case said != "":
-		s.f.add(redisMode, "", string(s.configured), "")
+		s.f.add(redisMode, "", "mode "+string(s.configured), "")
 	}
 }
 

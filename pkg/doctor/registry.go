@@ -19,15 +19,18 @@ import (
 func (e *examination) registry(ctx context.Context, f *findings) {
 	store, rejected, err := e.open()
 	switch {
+	case err != nil && e.noRedis:
+		f.skip("", "Redis cannot be spoken to")
+		return
 	case err != nil:
 		f.skip("", "it cannot be opened: "+err.Error())
 		return
 	case store == nil:
 		f.skip("", "the configuration names none")
 		return
-	case e.failed("redis", redisRefused, redisUnreachable, redisName):
+	case e.noRedis:
 		_ = store.Close()
-		f.skip("", "Redis is not reached")
+		f.skip("", "Redis does not answer")
 		return
 	}
 	defer func() { _ = store.Close() }()
@@ -69,13 +72,6 @@ func (e *examination) open() (registry.Store, func() map[string]uint64, error) {
 		return nil, nil, err
 	}
 	return s, s.Rejected, nil
-}
-
-// failed tells whether a check has made a finding of one of the kinds.
-func (e *examination) failed(check string, of ...kind) bool {
-	return slices.ContainsFunc(e.found[check].all, func(f Finding) bool {
-		return slices.ContainsFunc(of, func(k kind) bool { return catalogue[k].id == f.ID })
-	})
 }
 
 // population counts who is registered, by service and region.

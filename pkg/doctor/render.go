@@ -25,23 +25,42 @@ func Render(w io.Writer, r *Report, o RenderOptions) error {
 	p := printer{o: o}
 	p.line("1", "", "flyproxy doctor "+r.Version)
 	for _, check := range Checks() {
-		first := true
-		for i := range r.Findings {
-			f := &r.Findings[i]
-			if f.Check != check {
-				continue
-			}
-			if first {
-				p.b.WriteByte('\n')
-				p.line("1", "", check)
-				first = false
-			}
-			p.finding(f)
-		}
+		p.check(check, r.Findings)
 	}
 	p.summary(r)
 	_, err := io.WriteString(w, p.b.String())
 	return err
+}
+
+// check writes the findings of one check. What several in a row are about is written once, above them.
+func (p *printer) check(name string, all []Finding) {
+	var ours []Finding
+	for i := range all {
+		if all[i].Check == name {
+			ours = append(ours, all[i])
+		}
+	}
+	if len(ours) == 0 {
+		return
+	}
+	p.b.WriteByte('\n')
+	p.line("1", "", name)
+	for i, f := range ours {
+		subject := f.Subject
+		same := func(other int) bool {
+			return subject != "" && other >= 0 && other < len(ours) && ours[other].Subject == subject
+		}
+		indent := "  "
+		if same(i-1) || same(i+1) {
+			if !same(i - 1) {
+				for _, l := range wrap(visible(f.Subject), p.o.Width-2) {
+					p.b.WriteString("  " + l + "\n")
+				}
+			}
+			f.Subject, indent = "", "    "
+		}
+		p.finding(indent, &f)
+	}
 }
 
 type printer struct {
@@ -55,10 +74,10 @@ func (p *printer) line(colour, indent, text string) {
 }
 
 // finding writes the level, then subject and what was found, then the ID and what to do, one below the other.
-func (p *printer) finding(f *Finding) {
+func (p *printer) finding(indent string, f *Finding) {
 	colour := map[Level]string{OK: "32", Note: "36", Warning: "33", Error: "31"}[f.Level]
-	head := "  " + p.paint(colour, f.Level.String()) + strings.Repeat(" ", levelWidth-len(f.Level.String())+2)
-	indent := strings.Repeat(" ", 2+levelWidth+2)
+	head := indent + p.paint(colour, f.Level.String()) + strings.Repeat(" ", levelWidth-len(f.Level.String())+2)
+	indent += strings.Repeat(" ", levelWidth+2)
 	text := f.Found
 	if f.Subject != "" {
 		text = f.Subject + ": " + f.Found

@@ -2,11 +2,14 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/flyproxy/flyproxy/pkg/registry"
 )
 
 // pings is how many round trips an inspection measures.
@@ -67,6 +70,9 @@ func Inspect(ctx context.Context, cfg Config, now func() time.Time) (Inspection,
 	}
 	defer func() { _ = store.Close() }()
 	in.Endpoints = reachAll(ctx, &cfg)
+	if in.Err = unusable(in.Endpoints); in.Err != nil {
+		return in, nil
+	}
 
 	node, err := store.node(ctx)
 	if err == nil {
@@ -91,6 +97,22 @@ func Inspect(ctx context.Context, cfg Config, now func() time.Time) (Inspection,
 	in.Rights = store.rights(ctx, node, cfg.Username)
 	in.SubscribeErr = store.subscribe(ctx)
 	return in, nil
+}
+
+// unusable is an error where no address can be spoken to, so that nobody waits for the client's own attempts.
+func unusable(all []Endpoint) error {
+	var why error
+	for i := range all {
+		switch at := &all[i]; {
+		case at.Err == nil && (at.Speaks == SpeaksAsExpected || at.Speaks == SpeaksNothing):
+			return nil
+		case at.Err != nil:
+			why = at.Err
+		case why == nil:
+			why = errors.New(at.Address + " does not answer as is expected")
+		}
+	}
+	return fmt.Errorf("ping: %w: %w", registry.ErrUnavailable, why)
 }
 
 // node is the client of the one server that has our keys.

@@ -19,8 +19,8 @@ type Endpoint struct {
 	Speaks Speaks
 	// Open means that it answers who has shown no password.
 	Open bool
-	// Expires is when the server's certificate ends; zero without TLS.
-	Expires time.Time
+	// Begins and Ends are of the server's certificate; zero without TLS.
+	Begins, Ends time.Time
 }
 
 // Speaks is what a server speaks.
@@ -74,7 +74,7 @@ func reachOne(ctx context.Context, cfg *Config, address string) Endpoint {
 	defer func() { _ = conn.Close() }()
 	if tc, ok := conn.(*tls.Conn); ok {
 		if chain := tc.ConnectionState().PeerCertificates; len(chain) > 0 {
-			at.Expires = chain[0].NotAfter
+			at.Begins, at.Ends = chain[0].NotBefore, chain[0].NotAfter
 		}
 	}
 	answered, open := pingOn(conn, timeout)

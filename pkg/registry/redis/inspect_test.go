@@ -210,8 +210,8 @@ func TestWhatAnEndpointSpeaks(t *testing.T) {
 			if at.Speaks != tc.speaks || (at.Err != nil) != tc.fails || redis.OfCertificate(at.Err) != tc.certificate {
 				t.Errorf("%+v", at)
 			}
-			if at.Expires.IsZero() != (name != "TLS") {
-				t.Errorf("the certificate ends at %v", at.Expires)
+			if at.Ends.IsZero() != (name != "TLS") {
+				t.Errorf("the certificate ends at %v", at.Ends)
 			}
 		})
 	}

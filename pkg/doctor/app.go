@@ -75,7 +75,7 @@ func (e *examination) app(ctx context.Context, f *findings, app config.App) {
 // appAway says that the app does not accept connections.
 func (e *examination) appAway(ctx context.Context, f *findings, subject string, app config.App, err error) {
 	switch {
-	case ctx.Err() != nil:
+	case late(ctx):
 		f.skip(subject, "time ran out")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		do := "start the app, or set apps[].address (GRPC_PORT, GRPC_BIND_ADDRESS) to where it listens; its own log says which port that is"
@@ -115,7 +115,7 @@ func (e *examination) appSpeaks(ctx context.Context, f *findings, subject string
 	case errors.Is(err, errSpeaksTLS):
 		f.add(appTLS, subject, "it speaks TLS, and flyproxy plaintext, which stays on this Machine or on 6PN",
 			"have the app listen without TLS, or set upstream.tls on every flyproxy of the cluster, and health.mode to tcp")
-	case ctx.Err() != nil:
+	case late(ctx):
 		f.skip(subject, "time ran out")
 	default:
 		f.add(appNotHTTP2, subject, plain(err)+e.whoHas(at), "set apps[].address (GRPC_PORT) to the port of the gRPC server; this one is another")
@@ -171,7 +171,7 @@ func (e *examination) reachedByPeers(ctx context.Context, f *findings, app confi
 			"set apps[].inbound to auto, or bind the app to 127.0.0.1")
 	case err == nil:
 		f.add(appBound, subject, "accepts connections"+e.bound(app), "")
-	case ctx.Err() != nil:
+	case late(ctx):
 		f.skip(subject, "time ran out")
 		return
 	case app.Inbound != string(registrar.InboundNever) && !e.answered && errors.Is(err, syscall.ECONNREFUSED):

@@ -56,7 +56,7 @@ func (h *healthCheck) run(ctx context.Context, at string) {
 			"exempt /grpc.health.v1.Health/ in the app's interceptor, or set health.mode to tcp")
 		return
 	default:
-		if ctx.Err() != nil {
+		if late(ctx) {
 			h.f.skip(h.subject, "time ran out: health")
 			return
 		}

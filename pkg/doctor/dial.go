@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -34,6 +35,12 @@ func probe(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, hereLimit)
 	defer cancel()
 	return registrar.Probe(ctx, address)
+}
+
+// late tells whether the examination's time is over. What is bounded by the same deadline may end a moment before the context does.
+func late(ctx context.Context) bool {
+	end, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && time.Until(end) < 20*time.Millisecond
 }
 
 // plain says what a network error means, without the addresses that Go's own words repeat.

@@ -70,11 +70,11 @@ func Run(ctx context.Context, o Options) Report {
 	for _, name := range Checks() {
 		report.Findings = append(report.Findings, e.found[name].all...)
 	}
-	if ctx.Err() != nil {
-		late := findings{check: "configuration"}
-		late.add(outOfTime, "--timeout", "the examination was cut off after "+o.Timeout.String()+": what is said to be late or not checked may be fine",
+	if late(ctx) {
+		cut := findings{check: "configuration"}
+		cut.add(outOfTime, "--timeout", "the examination was cut off after "+o.Timeout.String()+": what is said to be late or not checked may be fine",
 			"give it more time with --timeout")
-		report.Findings = append(late.all, report.Findings...)
+		report.Findings = append(cut.all, report.Findings...)
 	}
 	for i := range report.Findings {
 		report.Worst = max(report.Worst, report.Findings[i].Level)

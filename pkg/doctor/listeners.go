@@ -80,7 +80,7 @@ func (e *examination) listener(ctx context.Context, f *findings, subject string,
 		}
 		f.add(listenersFree, subject, text, "")
 		return
-	case ctx.Err() != nil:
+	case late(ctx):
 		f.skip(subject, "time ran out")
 		return
 	default:

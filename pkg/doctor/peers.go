@@ -114,7 +114,7 @@ func (e *examination) allowedNetworks() []netip.Prefix {
 // peer looks at one: TCP, TLS where it is on, HTTP/2, health.
 func (e *examination) peer(ctx context.Context, f *findings, in *registry.Instance, secured func() *tls.Config) {
 	subject := fmt.Sprintf("%s in %s at %s", in.Key(), orUnknown(in.Region), in.Address)
-	if ctx.Err() != nil {
+	if late(ctx) {
 		f.skip(subject, "time ran out")
 		return
 	}
@@ -125,7 +125,7 @@ func (e *examination) peer(ctx context.Context, f *findings, in *registry.Instan
 	case err != nil && in.State == registry.Draining:
 		f.add(peersDraining, subject, "draining, and not reached: "+plain(err), "")
 		return
-	case err != nil && ctx.Err() != nil:
+	case err != nil && late(ctx):
 		f.skip(subject, "time ran out")
 		return
 	case err != nil:
@@ -204,7 +204,7 @@ func (e *examination) peerHealth(ctx context.Context, f *findings, subject strin
 		f.add(peersNotServing, subject, text+"; its health service says "+reply.GetStatus().String(), "see that app's log; its flyproxy takes the record back by itself")
 	case code == codes.Unimplemented || code == codes.NotFound || code == codes.Unauthenticated || code == codes.PermissionDenied:
 		f.add(peersNoHealth, subject, text+"; its health is not told ("+code.String()+")", "")
-	case ctx.Err() != nil:
+	case late(ctx):
 		f.add(peersReached, subject, text+"; health not asked, as time ran out", "")
 	default:
 		f.add(peersNotServing, subject, fmt.Sprintf("%s; its health check fails with %s: %s", text, code, clip(status.Convert(err).Message())), "run flyproxy doctor on that Machine: see app")

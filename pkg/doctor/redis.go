@@ -42,12 +42,12 @@ func (e *examination) redis(ctx context.Context, f *findings) {
 	}
 	reached := 0
 	for i := range in.Endpoints {
-		if e.endpoint(f, &in.Endpoints[i], ctx.Err() != nil) {
+		if e.endpoint(f, &in.Endpoints[i], late(ctx)) {
 			reached++
 		}
 	}
 	if in.Err != nil {
-		e.refused(f, &in, reached > 0, ctx.Err() != nil)
+		e.refused(f, &in, reached > 0, late(ctx))
 		e.noRedis = true
 		f.skip("", "Redis answers no command: latency, clock, version, eviction, memory, permissions")
 		return

@@ -40,7 +40,7 @@ func (e *examination) registry(ctx context.Context, f *findings) {
 		f.add(registryWrongType, "", strings.TrimPrefix(err.Error(), "snapshot: "),
 			"another program uses flyproxy's keys: delete that key, or set registry.namespace to another name on every flyproxy")
 		return
-	case err != nil && ctx.Err() != nil:
+	case err != nil && late(ctx):
 		f.skip("", "time ran out")
 		return
 	case err != nil:

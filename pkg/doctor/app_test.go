@@ -25,7 +25,9 @@ import (
 func bare(s *grpc.Server) { pb.RegisterGreeterServer(s, &demo.App{}) }
 
 // polled is a health service without Watch.
-type polled struct{ healthpb.UnimplementedHealthServer }
+type polled struct {
+	healthpb.UnimplementedHealthServer
+}
 
 func (polled) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
 	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
@@ -151,4 +153,3 @@ func TestListeners(t *testing.T) {
 		})
 	}
 }
-

@@ -8,10 +8,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/config"
 	"github.com/flyproxy/flyproxy/pkg/sidecar"
 )
+
+// lookLimit bounds one look-up, so that a resolver which says nothing is told from an examination that was cut off.
+const lookLimit = 4 * time.Second
 
 // name is a name to look up, and what it is for.
 type name struct {
@@ -64,7 +68,7 @@ func (e *examination) dns(ctx context.Context, f *findings) {
 }
 
 func (e *examination) lookup(ctx context.Context, f *findings, n name) {
-	ctx, cancel := context.WithTimeout(ctx, e.o.Timeout/2)
+	ctx, cancel := context.WithTimeout(ctx, min(lookLimit, e.o.Timeout/2))
 	defer cancel()
 	found, err := e.o.Resolver.LookupNetIP(ctx, "ip", n.host)
 	var why *net.DNSError

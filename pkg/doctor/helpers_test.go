@@ -31,7 +31,7 @@ type host struct {
 // newHost is a host outside of Fly whose sidecar would listen on free ports; env adds to and overrides its environment.
 func newHost(t testing.TB, env ...string) *host {
 	t.Helper()
-	leak.Check(t, "flyproxy/pkg/doctor.", "go-redis", "google.golang.org/grpc")
+	leak.Check(t, "flyproxy/pkg/doctor.", "go-redis", "grpc.(*ClientConn)", "transport.(*http2Client)")
 	return &host{
 		env: append([]string{
 			"FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=m0", "FLYPROXY_REGION=ams", "FLYPROXY_UPSTREAM_CONNECT_TIMEOUT=5s",

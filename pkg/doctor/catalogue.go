@@ -5,14 +5,11 @@ type kind int
 
 // The kinds, in the order of the checks.
 const (
-	// any
 	notChecked kind = iota
 	outOfTime
-	// configuration
 	configurationGood
 	configurationFault
 	configurationWarning
-	// identity
 	identityFly
 	identityElsewhere
 	identityIncomplete
@@ -24,7 +21,6 @@ const (
 	identityNoRegion
 	identityRegionUnknown
 	identityGenerated
-	// sidecar
 	sidecarReady
 	sidecarAbsent
 	sidecarNoAnswer
@@ -34,13 +30,12 @@ const (
 	sidecarVersion
 	sidecarStale
 	sidecarUnroutable
-	// listeners
 	listenersFlyproxy
 	listenersFree
 	listenersTaken
 	listenersNoAddress
 	listenersAdminLocal
-	// app
+	listenersNoSocket
 	appNone
 	appAccepts
 	appElsewhere
@@ -65,7 +60,6 @@ const (
 	appToBeSpliced
 	appHidden
 	appLoopback
-	// redis
 	redisNone
 	redisReached
 	redisName
@@ -109,21 +103,19 @@ const (
 	redisSubscribeRefused
 	redisRightsUnknown
 	redisCost
-	// registry
 	registryRead
 	registryUnreadable
 	registryWrongType
 	registryRejected
-	// record
 	recordCurrent
 	recordMissing
 	recordNotExpected
 	recordDraining
+	recordWithdrawn
 	recordSuperseded
 	recordOther
 	recordDiffers
 	recordLeft
-	// peers
 	peersNone
 	peersReached
 	peersName
@@ -140,7 +132,6 @@ const (
 	peersNoHealth
 	peersDraining
 	peersBackedOff
-	// dns
 	dnsResolved
 	dnsNoName
 	dnsNoAnswer
@@ -184,6 +175,7 @@ var catalogue = [kinds]struct {
 	listenersFree:         {"listeners.free", Note},
 	listenersTaken:        {"listeners.taken", Error},
 	listenersNoAddress:    {"listeners.no-address", Error},
+	listenersNoSocket:     {"listeners.no-control-socket", Warning},
 	listenersAdminLocal:   {"listeners.admin-local", Warning},
 	appNone:               {"app.none", Note},
 	appAccepts:            {"app.accepts", OK},
@@ -259,6 +251,7 @@ var catalogue = [kinds]struct {
 	recordCurrent:         {"record.current", OK},
 	recordMissing:         {"record.missing", Error},
 	recordNotExpected:     {"record.not-expected", Note},
+	recordWithdrawn:       {"record.withdrawn", Warning},
 	recordDraining:        {"record.draining", Note},
 	recordSuperseded:      {"record.superseded", Error},
 	recordOther:           {"record.other-process", Error},

@@ -54,9 +54,33 @@ func (e *examination) listeners(ctx context.Context, f *findings) {
 	default:
 		f.add(listenersFree, subject, "free"+e.notRefused(err), "")
 	}
+	e.controlSocket(ctx, f)
 	host, _, _ := net.SplitHostPort(e.cfg.Admin.Listen)
 	if ip, err := netip.ParseAddr(host); e.cfg.Fly.OnFly && (host == "localhost" || err == nil && ip.IsLoopback()) {
 		f.add(listenersAdminLocal, subject, "only this Machine reaches it: Fly's checks and [metrics] come from outside", "set admin.listen to [::]:9052")
+	}
+}
+
+// controlSocket looks at where `flyproxy withdraw` asks. Nothing is asked.
+func (e *examination) controlSocket(ctx context.Context, f *findings) {
+	path, ok := config.SocketPath(e.cfg.Admin.Socket)
+	if !ok {
+		return
+	}
+	subject := "admin.socket " + e.cfg.Admin.Socket
+	ctx, cancel := context.WithTimeout(ctx, hereLimit)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		f.add(listenersFlyproxy, subject, "the control socket answers", "")
+	case e.answered && errors.Is(err, fs.ErrPermission):
+		f.add(listenersNoSocket, subject, "it is not for this user", "run doctor, and flyproxy withdraw, as the user that flyproxy runs as")
+	case e.answered:
+		f.add(listenersNoSocket, subject, "nobody answers, though a flyproxy runs: flyproxy withdraw cannot ask it", "see its log for why it did not listen there; two flyproxies need two sockets")
+	default:
+		f.add(listenersFree, subject, "free", "")
 	}
 }
 

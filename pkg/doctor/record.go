@@ -7,6 +7,7 @@ import (
 
 	"github.com/flyproxy/flyproxy/pkg/admin"
 	"github.com/flyproxy/flyproxy/pkg/config"
+	"github.com/flyproxy/flyproxy/pkg/registrar"
 	"github.com/flyproxy/flyproxy/pkg/registry"
 	"github.com/flyproxy/flyproxy/pkg/sidecar"
 )
@@ -108,6 +109,8 @@ func (o *ownRecord) missing() {
 	switch {
 	case o.state != nil && o.state.Reason == admin.ReasonDraining:
 		o.f.add(recordNotExpected, o.subject, "not registered: this flyproxy is draining", "")
+	case o.state != nil && o.state.Reason == registrar.ReasonHeld:
+		o.f.add(recordWithdrawn, o.subject, "withdrawn on request (flyproxy withdraw): no calls of peers come", "flyproxy withdraw --undo, unless this Machine is about to stop")
 	case o.state != nil && o.state.Reason != "":
 		o.f.add(recordMissing, o.subject, "not registered: "+o.state.Reason, "see app and redis above")
 	default:

@@ -115,6 +115,26 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
 	})
+	t.Run("withdrawn on request", func(t *testing.T) {
+		socket := "FLYPROXY_ADMIN_SOCKET=unix://" + filepath.Join(t.TempDir(), "control.sock")
+		s2 := startSidecar(t, "m2", "ams", port0, url, socket)
+		sees(t, 3, s2)
+		code, d := runDoctor(t, s2.cmd.Env)
+		if code != 0 || !d.has("record.current") {
+			t.Errorf("before: exit code %d, %q", code, d.bad())
+		}
+		if code, out := runCLI(t, s2.cmd.Env, "withdraw", "--now"); code != 0 {
+			t.Fatalf("withdraw: exit code %d:\n%s", code, out)
+		}
+		code, d = runDoctor(t, s2.cmd.Env)
+		if want := []string{"record.withdrawn", "sidecar.degraded"}; code != 2 || !slices.Equal(d.bad(), want) {
+			t.Errorf("exit code %d, %q, want 2, %q", code, d.bad(), want)
+		}
+		code, d = runDoctor(t, append(slices.Clone(s2.cmd.Env), socket+"s"))
+		if code != 2 || !d.has("listeners.no-control-socket") {
+			t.Errorf("with another socket: exit code %d, %q", code, d.bad())
+		}
+	})
 	t.Run("superseded", func(t *testing.T) {
 		newer := startSidecar(t, "m0", "ams", port0, url, "FLYPROXY_REGISTRATION_INTERVAL=100ms", "FLYPROXY_REGISTRATION_LEASE=1s")
 		sees(t, 2, newer)
@@ -138,6 +158,9 @@ func TestDoctorOn6PN(t *testing.T) {
 	need(t, "root with iproute2, and redis-server", os.Geteuid() == 0 && ipErr == nil && redisErr == nil)
 	app := filepath.Join(filepath.Dir(flyproxy), "app")
 	a, b := twoMachines(t)
+	dir := t.TempDir()
+	// The file system is shared, so each has its control socket in a place of its own.
+	socket := func(m *machine) string { return "FLYPROXY_ADMIN_SOCKET=unix://" + filepath.Join(dir, m.ns+".sock") }
 	for _, m := range []*machine{a, b} {
 		m.hosts(map[string]string{"fly-local-6pn": m.addr, "battle.internal": a.addr, "machine-" + m.ns[len(m.ns)-1:] + ".vm.battle.internal": m.addr})
 	}
@@ -146,7 +169,7 @@ func TestDoctorOn6PN(t *testing.T) {
 	b.start("app b", nil, app, "serve", "127.0.0.1:50051", "machine-b", "ams") // Go binds 0.0.0.0 to IPv6 too
 	examine := func(m *machine, id string, more ...string) (int, *diagnosis) {
 		t.Helper()
-		out := m.start("doctor", append(m.fly(id, a.addr), more...), flyproxy, "doctor", "--json", "--timeout", "30s")
+		out := m.start("doctor", append(m.fly(id, a.addr), append(more, socket(m))...), flyproxy, "doctor", "--json", "--timeout", "30s")
 		code := out.exit(patience + patience)
 		return code, readDiagnosis(t, out.output())
 	}
@@ -170,8 +193,8 @@ func TestDoctorOn6PN(t *testing.T) {
 		t.Errorf("with the other's address: exit code %d, %q\n%+v", code, d.bad(), d.Findings)
 	}
 
-	a.start("sidecar a", a.fly("machine-a", a.addr), flyproxy)
-	b.start("sidecar b", b.fly("machine-b", a.addr), flyproxy)
+	a.start("sidecar a", append(a.fly("machine-a", a.addr), socket(a)), flyproxy)
+	b.start("sidecar b", append(b.fly("machine-b", a.addr), socket(b)), flyproxy)
 	eventually(t, "each sees the other", func() bool {
 		for _, m := range []*machine{a, b} {
 			if out, err := m.run(flyproxy, "status"); err != nil || !strings.Contains(out, "2 known: 2 serving") {

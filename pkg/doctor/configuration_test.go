@@ -77,7 +77,7 @@ func TestTroubleshootingPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := make(map[string]bool)
-	for _, m := range regexp.MustCompile("`\\[([^]`]+)\\]`").FindAllStringSubmatch(string(page), -1) {
+	for _, m := range regexp.MustCompile("`\\[([a-z][^]`]*)\\]`").FindAllStringSubmatch(string(page), -1) {
 		named[m[1]] = true
 	}
 	for _, k := range doctor.Catalogue() {

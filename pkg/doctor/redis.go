@@ -155,6 +155,8 @@ func (e *examination) refused(f *findings, in *redis.Inspection, reached, late b
 		f.add(redisUnwantedPassword, "", "a password is configured, and this Redis has none", "take REDIS_PASSWORD away, or set one in Redis (requirepass)")
 	case in.Refusal == redis.NotAllowed:
 		f.add(redisNotAllowed, "", user+" is known, and may not even PING", aclFix(e.cfg))
+	case strings.Contains(in.Err.Error(), "cluster support disabled"):
+		f.add(redisNotCluster, "registry.redis.mode", "the mode is cluster, and this Redis is none", "set registry.redis.mode to standalone, with one address")
 	case !reached:
 		// The addresses have said it.
 	case late:

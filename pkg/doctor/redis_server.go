@@ -54,8 +54,6 @@ func (s *server) mode() {
 	case said == "cluster" && !cluster:
 		s.f.add(redisClusterAlone, "registry.redis.mode", "this is a node of a Redis Cluster, and the mode is "+string(s.configured)+
 			": it has our keys now, and may not after the next resharding or failover", "set registry.redis.mode to cluster")
-	case said == "standalone" && cluster:
-		s.f.add(redisNotCluster, "registry.redis.mode", "the mode is cluster, and this Redis is none", "set registry.redis.mode to standalone")
 	case said != "":
 		s.f.add(redisMode, "", "mode "+string(s.configured), "")
 	}

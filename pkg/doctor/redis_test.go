@@ -119,6 +119,7 @@ func TestClocks(t *testing.T) {
 func TestRedisModes(t *testing.T) {
 	cluster := redistest.StartCluster(t, redistest.ClusterConfig{})
 	sentinel := redistest.StartSentinel(t, redistest.Config{})
+	alone := redistest.Start(t, redistest.Config{})
 	list := func(all []string) string { return "FLYPROXY_REGISTRY_REDIS_ADDRESSES=" + strings.Join(all, ",") }
 	key := "flyproxy:v1:{default}:instances"
 	owner, other := cluster.Owner(key).Addr(), ""
@@ -135,6 +136,8 @@ func TestRedisModes(t *testing.T) {
 		{"a cluster", []string{list(cluster.Addrs())}, fine},
 		{"the node that has our keys", []string{"REDIS_URL=redis://" + owner}, but("-redis.mode", "redis.cluster-in-part")},
 		{"another node", []string{"REDIS_URL=redis://" + other}, but("-redis.mode", "redis.is-cluster")},
+		{"no cluster", []string{"REDIS_URL=redis://" + alone.Addr(), "FLYPROXY_REGISTRY_REDIS_MODE=cluster"},
+			[]string{"redis.reached", "redis.not-cluster", "not-checked"}},
 		{"Sentinels", []string{list(sentinel.Addrs()), "FLYPROXY_REGISTRY_REDIS_SENTINEL_MASTER=" + redistest.MasterName}, fine},
 		{"Sentinels that know no such master", []string{list(sentinel.Addrs()), "FLYPROXY_REGISTRY_REDIS_SENTINEL_MASTER=nobody"},
 			[]string{"redis.reached", "redis.failed", "not-checked"}},

@@ -33,6 +33,15 @@ func (polled) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.He
 	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
 }
 
+// failing is a health service that is itself unwell.
+type failing struct {
+	healthpb.UnimplementedHealthServer
+}
+
+func (failing) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	return nil, status.Error(codes.Internal, "out of order")
+}
+
 // guarded refuses whoever shows no credentials.
 func guarded(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
 	return nil, status.Error(codes.Unauthenticated, "no token")
@@ -96,6 +105,8 @@ func TestApp(t *testing.T) {
 			with("app.http2", "app.serving", "app.no-reflection", "app.no-watch"), []string{"every 2s"}},
 		{"credentials demanded", startServer(t, func(s *grpc.Server) { healthpb.RegisterHealthServer(s, polled{}) }, grpc.UnaryInterceptor(guarded)), nil,
 			with("app.http2", "app.no-reflection", "app.health-denied"), []string{"no token", "exempt"}},
+		{"a health service that fails", startServer(t, func(s *grpc.Server) { healthpb.RegisterHealthServer(s, failing{}) }), nil,
+			with("app.http2", "app.no-reflection", "app.health-failed"), []string{"Internal", "out of order"}},
 		{"TLS", secured, nil, with("not-checked", "app.tls"), []string{"upstream.tls"}},
 		{"TLS, as peers speak it", secured, []string{"FLYPROXY_UPSTREAM_TLS_ENABLED=true", `FLYPROXY_APPS=[{"name":"app","health":{"mode":"tcp"}}]`},
 			with("not-checked", "app.http2"), []string{"TLS, HTTP/2"}},
@@ -122,6 +133,25 @@ func TestSilentApp(t *testing.T) {
 	r := newHost(t, "REDIS_URL=redis://"+redistest.Refusing(t), "GRPC_PORT="+port(silent)).examine(t)
 	expect(t, r, "app", "app.accepts", "app.advertised", "app.advertised-loopback", "app.not-http2", "not-checked")
 	says(t, r, "app.not-http2", "sends nothing")
+}
+
+// The app is where peers are told to dial, and not where it is said to be: the registrar takes it there.
+func TestAppElsewhere(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := demo.NewApp("m0", "ams")
+	serve(t, func() error { return app.Serve(lis) }, app.Stop)
+	url := "REDIS_URL=redis://" + redistest.Refusing(t)
+	r := newHost(t, url, "GRPC_PORT="+port(lis), "FLYPROXY_REGISTRATION_ADDRESS="+lis.Addr().String()).examine(t)
+	expect(t, r, "app", "app.elsewhere", "app.http2", "app.serving", "app.reflection", "app.advertised", "app.advertised-loopback")
+	r = newHost(t, url, "GRPC_PORT="+port(lis), "FLYPROXY_REGISTRATION_ADDRESS=127.0.0.3:"+port(lis)).examine(t)
+	expect(t, r, "app", "app.refused", "not-checked")
+	says(t, r, "app.refused", lis.Addr().String())
+	r = newHost(t, url, "FLYPROXY_REGISTRATION_ENABLED=false").examine(t)
+	expect(t, r, "app", "app.none")
+	expect(t, r, "record", "record.not-expected")
 }
 
 func TestListeners(t *testing.T) {

@@ -112,6 +112,12 @@ func TestRecordsThatAreIgnored(t *testing.T) {
 	if strings.Contains(show(t, r), "0123456789") {
 		t.Error("it shows the signing key")
 	}
+	// A name is judged by what it resolves to, when it is dialled.
+	register(t, redis.Config{Addresses: []string{s.Addr()}, Namespace: "named"}, instance("m1", "localhost:50051"))
+	r = newHost(t, append(env, "FLYPROXY_REGISTRY_NAMESPACE=named", "FLYPROXY_REGISTRATION_ADDRESS=192.0.2.1:50051", "FLYPROXY_REGISTRY_ALLOWED_NETWORKS=192.0.2.0/24")...).examine(t)
+	expect(t, r, "peers", "peers.network")
+	r = newHost(t, append(env, "FLYPROXY_REGISTRY_NAMESPACE=named", "FLYPROXY_UPSTREAM_TLS_ENABLED=true", "FLYPROXY_UPSTREAM_TLS_CA_FILE=/nowhere.pem")...).examine(t)
+	expect(t, r, "peers", "peers.tls-files", "not-checked")
 	s.Must("SET", "flyproxy:v1:{other}:leases", "mine")
 	r = newHost(t, append(env, "FLYPROXY_REGISTRY_NAMESPACE=other")...).examine(t)
 	expect(t, r, "registry", "registry.wrong-type")

@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,13 @@ func TestRedis(t *testing.T) {
 	full := redistest.Start(t, redistest.Config{})
 	full.Must("CONFIG", "SET", "maxmemory", "1000")
 	replica := redistest.Start(t, redistest.Config{Args: []string{"--replicaof", "127.0.0.1 " + lastOf(open.Addr())}})
+	nearly := redistest.Start(t, redistest.Config{})
+	nearly.Must("SETRANGE", "filler", 40<<20, "x") // beside which what a connection takes is little
+	nearly.Must("CONFIG", "SET", "maxmemory", usedMemory(t, nearly)*105/100)
+	paused := redistest.Start(t, redistest.Config{})
+	paused.Pause()
+	locked.Must("ACL", "SETUSER", "nothing", "on", ">pa55", "-@all")
+	locked.Must("ACL", "SETUSER", "mute", "on", ">pa55", "~*", "&*", "+@all", "-eval", "-acl", "-multi", "-info")
 	// What is advised for a user is enough, and one command less is not.
 	for user, less := range map[string]string{"advised": "+info", "no-scripts": "-evalsha", "no-publish": "-publish", "no-channel": "resetchannels"} {
 		locked.Must("ACL", "SETUSER", user, "on", ">pa55", "~flyproxy:v1:{default}:*", "&flyproxy:v1:{default}:*",
@@ -67,6 +75,12 @@ func TestRedis(t *testing.T) {
 		{"allkeys-lru", []string{at(lru)}, but("-redis.eviction", "redis.evicts-without-limit"), []string{"allkeys-lru", "noeviction"}},
 		{"allkeys-lru with a limit", []string{at(limited)}, but("-redis.eviction", "redis.evicts"), []string{"allkeys-lru", "100 MiB", "noeviction"}},
 		{"full", []string{at(full)}, but("-redis.memory", "redis.memory-full"), []string{"refuses writes"}},
+		{"nearly full", []string{at(nearly)}, but("-redis.memory", "redis.memory-short"), nil},
+		{"stopped", []string{at(paused), "FLYPROXY_REGISTRY_REDIS_TIMEOUT=300ms"}, []string{"not-checked", "redis.silent"}, []string{"answers nothing"}},
+		{"no Redis", []string{"REDIS_URL=redis://" + httpServer(t).Addr().String()}, []string{"not-checked", "redis.not-redis"}, []string{"doctor.test, process "}},
+		{"a user that may do nothing", []string{as("nothing")}, []string{"redis.reached", "not-checked", "redis.not-allowed"}, []string{"user nothing", "ACL SETUSER nothing"}},
+		{"a Redis that tells nothing", []string{as("mute")}, []string{"redis.reached", "redis.latency", "redis.clock", "redis.cost", "redis.untold", "redis.scripts-refused", "redis.rights-unknown"}, nil},
+		{"a CA file that is not there", []string{"REDIS_URL=rediss://" + secured.Addr(), "FLYPROXY_REGISTRY_REDIS_CA_FILE=/nowhere.pem"}, []string{"redis.ca-file"}, []string{"/nowhere.pem"}},
 		{"TLS", []string{"REDIS_URL=rediss://" + secured.Addr(), ca, name}, but("redis.certificate-ends"), []string{"its certificate ends in"}},
 		{"TLS to plaintext", []string{"REDIS_URL=rediss://" + open.Addr(), ca, name}, []string{"not-checked", "redis.speaks-plaintext"}, []string{"redis://"}},
 		{"plaintext to TLS", []string{at(secured)}, []string{"not-checked", "redis.speaks-tls"}, []string{"rediss://"}},
@@ -87,6 +101,10 @@ func TestRedis(t *testing.T) {
 			if len(tc.says) > 0 {
 				says(t, r, last, tc.says...)
 			}
+			if last == "redis.scripts-refused" {
+				expect(t, r, "registry", "registry.unreadable")
+				expect(t, r, "peers", "not-checked")
+			}
 			for _, secret := range []string{"s3cret", "wr0ng", "pa55"} {
 				if strings.Contains(show(t, r), secret) {
 					t.Errorf("it shows the password:\n%s", show(t, r))
@@ -94,6 +112,16 @@ func TestRedis(t *testing.T) {
 			}
 		})
 	}
+}
+
+func usedMemory(t *testing.T, s *redistest.Server) int {
+	t.Helper()
+	_, rest, _ := strings.Cut(s.Text("INFO", "memory"), "used_memory:")
+	n, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func lastOf(address string) string { return address[strings.LastIndex(address, ":")+1:] }

@@ -208,6 +208,25 @@ func TestDoctorOn6PN(t *testing.T) {
 		if code != 0 || len(d.bad()) > 0 || !d.has(bound) || !d.has("record.current") || !d.has("peers.reached") || !d.has("dns.resolved") {
 			t.Errorf("%s: exit code %d, %q, want %s\n%+v", m.ns, code, d.bad(), bound, d.Findings)
 		}
+		if !d.has("redis.open") {
+			t.Errorf("%s: it does not say that Redis asks for no password", m.ns)
+		}
+	}
+
+	// A peer that has gone without a word, and then the way to Redis itself.
+	record := `{"service":"battle","id":"gone","incarnation":"i","schema":1,"address":"[fdaa:0:1::dead]:50051","grpc_port":50051,"state":"serving",` +
+		`"started_at":"2026-01-01T00:00:00Z"}`
+	if out, err := a.run("redis-cli", "-h", a.addr, "HSET", "flyproxy:v1:{default}:instances", "battle/gone", record); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	code, d = examine(b, "machine-b")
+	if want := []string{"peers.unreachable"}; code != 1 || !slices.Equal(d.bad(), want) || !d.has("peers.reached") {
+		t.Errorf("with a peer gone: exit code %d, %q, want 1, %q\n%+v", code, d.bad(), want, d.Findings)
+	}
+	ip(t, "-n", a.ns, "link", "set", a.ns, "down")
+	code, d = examine(b, "machine-b")
+	if code != 1 || !d.has("redis.unreachable") {
+		t.Errorf("without a way to Redis: exit code %d, %q\n%+v", code, d.bad(), d.Findings)
 	}
 }
 

@@ -15,13 +15,13 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/registry/redistest"
 )
 
-// flyEnv is the environment of a Machine, without what is named.
+// flyEnv is the environment of a Machine, without what is named. Its app is not registered, so nobody dials the address.
 func flyEnv(t testing.TB, but ...string) []string {
 	t.Helper()
 	all := []string{
 		"FLY_APP_NAME=battle", "FLY_MACHINE_ID=e286de4f711e86", "FLY_REGION=ams", "FLY_PRIVATE_IP=fdaa:0:1::a", "FLY_PROCESS_GROUP=app",
 		"FLY_VM_MEMORY_MB=256", "FLYPROXY_LISTEN=" + redistest.Refusing(t), "FLYPROXY_ADMIN_LISTEN=" + redistest.Refusing(t),
-		"REDIS_URL=redis://" + redistest.Refusing(t),
+		"REDIS_URL=redis://" + redistest.Refusing(t), "FLYPROXY_REGISTRATION_ENABLED=false",
 	}
 	return slices.DeleteFunc(all, func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")

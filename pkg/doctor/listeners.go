@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -97,6 +96,9 @@ func (e *examination) listener(ctx context.Context, f *findings, subject string,
 	_, err := greet(ctx, t)
 	switch {
 	case err == nil:
+	case e.gateway() && e.answered && errors.Is(err, errSpeaksTLS):
+		f.add(listenersFlyproxy, subject, "it speaks TLS, as a gateway may", "")
+		return
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		text := "free"
 		if e.answered {
@@ -123,7 +125,7 @@ func (e *examination) listener(ctx context.Context, f *findings, subject string,
 		defer cancel()
 		var list *flyproxyv1.ListInstancesResponse
 		if list, err = flyproxyv1.NewDiscoveryClient(cc).ListInstances(ctx, &flyproxyv1.ListInstancesRequest{}); err == nil {
-			f.add(listenersFlyproxy, subject, fmt.Sprintf("flyproxy answers: %d instances of its own service", len(list.GetInstances())), "")
+			f.add(listenersFlyproxy, subject, "flyproxy answers; instances of its own service: "+strconv.Itoa(len(list.GetInstances())), "")
 			return
 		}
 	}

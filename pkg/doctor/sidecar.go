@@ -46,7 +46,7 @@ func (e *examination) sidecar(ctx context.Context, f *findings) {
 		f.add(sidecarNotReady, at, admin.PathReady+" answers 503: it is starting, draining, or has no view of the registry yet",
 			"read the reasons below; Fly's check on "+admin.PathReady+" fails meanwhile")
 	} else {
-		f.add(sidecarReady, at, fmt.Sprintf("flyproxy %s, %s, %s, up %s; %d instances known, %d serving", st.Self.Version, st.Self.Mode,
+		f.add(sidecarReady, at, fmt.Sprintf("flyproxy %s, %s, %s, up %s; knows %d, of which %d serve", st.Self.Version, st.Self.Mode,
 			"engine "+st.Self.Engine, seconds(st.Self.UptimeS), st.Counts.Known, st.Counts.Serving), "")
 	}
 	for _, reason := range st.Readiness.Reasons {

@@ -14,6 +14,7 @@ import (
 
 func newDoctor(sys system, file *string) *cobra.Command {
 	var asJSON bool
+	var mode string
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -21,12 +22,15 @@ func newDoctor(sys system, file *string) *cobra.Command {
 		Long: `Walks everything that can be wrong on this Machine: configuration, identity, ports, the app and its health service,
 Redis, our own record, each peer, names. It only looks: nothing is registered and nothing in Redis is changed.
 
-Run it where flyproxy runs, with the same environment and --config: on Fly, in fly ssh console.
+Run it where flyproxy runs, with the same environment, --config and --mode: on Fly, in fly ssh console.
 
 Exit code: 0 when all is well or there are notes only, 2 for warnings, 1 for errors, 78 when the configuration has faults.
 docs/troubleshooting.md says of each finding what it means.`,
 		Args: noArgs,
-		PreRunE: func(*cobra.Command, []string) error {
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("mode") && mode != config.ModeSidecar && mode != config.ModeGateway {
+				return usageError{fmt.Errorf("--mode is %q: write sidecar or gateway", mode)}
+			}
 			if timeout < time.Second || timeout > 10*time.Minute {
 				return usageError{fmt.Errorf("--timeout is %v: from 1s to 10m", timeout)}
 			}
@@ -38,7 +42,7 @@ docs/troubleshooting.md says of each finding what it means.`,
 				host = "localhost" // only a part of a generated id
 			}
 			report := doctor.Run(cmd.Context(), doctor.Options{
-				Config:  config.Options{Path: *file, Environ: sys.environ, Hostname: host},
+				Config:  config.Options{Path: *file, Mode: mode, Environ: sys.environ, Hostname: host},
 				Version: versionString(), Timeout: timeout,
 			})
 			if err := writeReport(sys, &report, asJSON); err != nil {
@@ -48,6 +52,7 @@ docs/troubleshooting.md says of each finding what it means.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().StringVar(&mode, "mode", "", "sidecar or gateway, as serve was told; beats the configuration's mode")
 	cmd.Flags().DurationVar(&timeout, "timeout", doctor.DefaultTimeout, "time that all of it may take")
 	return cmd
 }

@@ -139,7 +139,7 @@ func (e *examination) sidecarStatus(ctx context.Context) (st *admin.Status, ok b
 }
 
 // gateway tells whether this configuration is one of a gateway, which has no app and registers nothing.
-func (e *examination) gateway() bool { return e.cfg.Mode == "gateway" }
+func (e *examination) gateway() bool { return e.cfg.Mode == config.ModeGateway }
 
 func interfaceAddresses() ([]netip.Addr, error) {
 	list, err := net.InterfaceAddrs()

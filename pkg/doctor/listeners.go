@@ -94,6 +94,11 @@ func (e *examination) notRefused(err error) string {
 // listener looks at one address for calls.
 func (e *examination) listener(ctx context.Context, f *findings, subject string, t target) {
 	_, err := greet(ctx, t)
+	if fallback, ok := e.cfg.ListenFallback(); ok && unknownName(err) {
+		t.address = dialable(fallback)
+		subject += ", a name that is unknown here, so " + fallback
+		_, err = greet(ctx, t)
+	}
 	switch {
 	case err == nil:
 	case e.gateway() && e.answered && errors.Is(err, errSpeaksTLS):
@@ -108,6 +113,9 @@ func (e *examination) listener(ctx context.Context, f *findings, subject string,
 		return
 	case late(ctx):
 		f.skip(subject, "time ran out")
+		return
+	case unknownName(err):
+		f.add(listenersNoAddress, subject, plain(err), "set listen to an address of this host, or to a name that it knows")
 		return
 	default:
 		f.add(listenersTaken, subject, "something else is there"+e.whoHas(t.address)+": "+plain(err),
@@ -134,6 +142,12 @@ func (e *examination) listener(ctx context.Context, f *findings, subject string,
 		found = "it speaks HTTP/2, and does not answer as flyproxy" + e.whoHas(t.address) + ": " + status.Convert(err).Message()
 	}
 	f.add(listenersTaken, subject, found, "stop it, or set listen (FLYPROXY_LISTEN) to a free port; if it is the app, give it another port (GRPC_PORT)")
+}
+
+// unknownName tells whether an address could not be dialled for its name.
+func unknownName(err error) bool {
+	var name *net.DNSError
+	return errors.As(err, &name)
 }
 
 // absent tells whether an IP address to listen on is none of this host's. Where these are not known, none is said to be absent.

@@ -62,7 +62,7 @@ func TestDoctor(t *testing.T) {
 	sees(t, 2, s0, s1)
 
 	t.Run("all is well", func(t *testing.T) {
-		code, d := runDoctor(t, s0.cmd.Env)
+		code, d := runDoctor(t, s0.env)
 		if code != 0 || d.Worst != "note" || len(d.bad()) > 0 {
 			t.Errorf("exit code %d, worst %s: %q", code, d.Worst, d.bad())
 		}
@@ -72,21 +72,21 @@ func TestDoctor(t *testing.T) {
 				t.Errorf("it does not say %s: %+v", id, d.Findings)
 			}
 		}
-		code, text := runCLI(t, s0.cmd.Env, "doctor")
+		code, text := runCLI(t, s0.env, "doctor")
 		if code != 0 || !strings.Contains(text, "battle/m1 in fra") || strings.Contains(text, "\x1b") || strings.Contains(text, "s3cret") {
 			t.Errorf("exit code %d:\n%s", code, text)
 		}
 	})
 	t.Run("no sidecar runs", func(t *testing.T) {
 		free := freePort(t)
-		code, d := runDoctor(t, append(slices.Clone(s0.cmd.Env), "FLYPROXY_INSTANCE_ID=m2",
+		code, d := runDoctor(t, append(slices.Clone(s0.env), "FLYPROXY_INSTANCE_ID=m2",
 			fmt.Sprintf("FLYPROXY_LISTEN=localhost:%d", free), fmt.Sprintf("FLYPROXY_ADMIN_LISTEN=127.0.0.1:%d", freePort(t))))
 		if want := []string{"sidecar.absent"}; code != 2 || !slices.Equal(d.bad(), want) {
 			t.Errorf("exit code %d, %q, want 2, %q", code, d.bad(), want)
 		}
 	})
 	t.Run("a wrong password", func(t *testing.T) {
-		code, out := runCLI(t, append(slices.Clone(s0.cmd.Env), "REDIS_URL=redis://:wr0ng@"+redis.Addr()), "doctor", "--json")
+		code, out := runCLI(t, append(slices.Clone(s0.env), "REDIS_URL=redis://:wr0ng@"+redis.Addr()), "doctor", "--json")
 		d := readDiagnosis(t, out)
 		if want := []string{"redis.password-wrong"}; code != 1 || !slices.Equal(d.bad(), want) || strings.Contains(out, "wr0ng") {
 			t.Errorf("exit code %d, %q, want 1, %q", code, d.bad(), want)
@@ -99,13 +99,13 @@ func TestDoctor(t *testing.T) {
 		go func() { served <- web.ListenAndServe() }()
 		defer func() { _ = web.Close(); <-served }()
 		eventually(t, "the web server answers", func() bool { code, _ := get(t, "http://"+web.Addr); return code == 404 })
-		code, d := runDoctor(t, append(slices.Clone(s0.cmd.Env), fmt.Sprintf("FLYPROXY_LISTEN=127.0.0.1:%d", stranger)))
+		code, d := runDoctor(t, append(slices.Clone(s0.env), fmt.Sprintf("FLYPROXY_LISTEN=127.0.0.1:%d", stranger)))
 		if want := []string{"listeners.taken"}; code != 1 || !slices.Equal(d.bad(), want) {
 			t.Errorf("exit code %d, %q, want 1, %q", code, d.bad(), want)
 		}
 	})
 	t.Run("a fault in the configuration", func(t *testing.T) {
-		code, d := runDoctor(t, append(slices.Clone(s0.cmd.Env), "FLYPROXY_ROUTING_POLICY=fastest"))
+		code, d := runDoctor(t, append(slices.Clone(s0.env), "FLYPROXY_ROUTING_POLICY=fastest"))
 		if want := []string{"configuration.fault"}; code != 78 || !slices.Equal(d.bad(), want) || !d.has("peers.reached") {
 			t.Errorf("exit code %d, %q, want 78, %q", code, d.bad(), want)
 		}
@@ -119,18 +119,18 @@ func TestDoctor(t *testing.T) {
 		socket := "FLYPROXY_ADMIN_SOCKET=unix://" + filepath.Join(t.TempDir(), "control.sock")
 		s2 := startSidecar(t, "m2", "ams", port0, url, socket)
 		sees(t, 3, s2)
-		code, d := runDoctor(t, s2.cmd.Env)
+		code, d := runDoctor(t, s2.env)
 		if code != 0 || !d.has("record.current") {
 			t.Errorf("before: exit code %d, %q", code, d.bad())
 		}
-		if code, out := runCLI(t, s2.cmd.Env, "withdraw", "--now"); code != 0 {
+		if code, out := runCLI(t, s2.env, "withdraw", "--now"); code != 0 {
 			t.Fatalf("withdraw: exit code %d:\n%s", code, out)
 		}
-		code, d = runDoctor(t, s2.cmd.Env)
+		code, d = runDoctor(t, s2.env)
 		if want := []string{"record.withdrawn", "sidecar.degraded"}; code != 2 || !slices.Equal(d.bad(), want) {
 			t.Errorf("exit code %d, %q, want 2, %q", code, d.bad(), want)
 		}
-		code, d = runDoctor(t, append(slices.Clone(s2.cmd.Env), socket+"s"))
+		code, d = runDoctor(t, append(slices.Clone(s2.env), socket+"s"))
 		if code != 2 || !d.has("listeners.no-control-socket") {
 			t.Errorf("with another socket: exit code %d, %q", code, d.bad())
 		}
@@ -142,10 +142,10 @@ func TestDoctor(t *testing.T) {
 			st, ok := s0.status()
 			return ok && len(st.Self.Apps) == 1 && st.Self.Apps[0].Registration == "superseded"
 		})
-		if code, d := runDoctor(t, s0.cmd.Env); code != 1 || !d.has("record.superseded") || !d.has("sidecar.degraded") {
+		if code, d := runDoctor(t, s0.env); code != 1 || !d.has("record.superseded") || !d.has("sidecar.degraded") {
 			t.Errorf("exit code %d, %q", code, d.bad())
 		}
-		if code, d := runDoctor(t, newer.cmd.Env); code != 0 || !d.has("record.current") {
+		if code, d := runDoctor(t, newer.env); code != 0 || !d.has("record.current") {
 			t.Errorf("of the newer one: exit code %d, %q", code, d.bad())
 		}
 	})
@@ -211,6 +211,20 @@ func TestDoctorOn6PN(t *testing.T) {
 		if !d.has("redis.open") {
 			t.Errorf("%s: it does not say that Redis asks for no password", m.ns)
 		}
+	}
+
+	// A gateway is judged as one: it has no app and no record.
+	gw := []string{"FLYPROXY_ADMIN_LISTEN=[::]:9053", "FLYPROXY_ADMIN_SOCKET=unix://" + filepath.Join(dir, "gw.sock"), "FLYPROXY_MODE=gateway"}
+	gw = append(b.fly("machine-b", a.addr), gw...)
+	b.start("gateway", gw, flyproxy, "serve")
+	eventually(t, "the gateway knows both", func() bool {
+		out, err := b.run(flyproxy, "status", "--addr", "localhost:9053")
+		return err == nil && strings.Contains(out, "2 known: 2 serving")
+	})
+	out := b.start("doctor", gw, flyproxy, "doctor", "--json", "--timeout", "30s")
+	code, d = out.exit(patience+patience), readDiagnosis(t, out.output())
+	if code != 0 || len(d.bad()) > 0 || !d.has("app.none") || !d.has("record.not-expected") || !d.has("listeners.flyproxy") || d.has("listeners.free") {
+		t.Errorf("of a gateway: exit code %d, %q\n%+v", code, d.bad(), d.Findings)
 	}
 
 	// A peer that has gone without a word, and then the way to Redis itself.

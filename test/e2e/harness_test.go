@@ -139,6 +139,7 @@ type sidecar struct {
 	*process
 	id            string
 	port, adminAt int
+	env           []string // what it was started with
 }
 
 // startSidecar runs a sidecar for the app at appPort; env adds to and overrides its environment.
@@ -156,7 +157,8 @@ func startSidecarAs(t testing.TB, args []string, id, region string, appPort int,
 		fmt.Sprintf("FLYPROXY_LISTEN=localhost:%d", s.port), fmt.Sprintf("FLYPROXY_ADMIN_LISTEN=127.0.0.1:%d", s.adminAt),
 		fmt.Sprintf("GRPC_PORT=%d", appPort), "FLYPROXY_LOG_LEVEL=debug",
 	}
-	s.process = start(t, "sidecar "+id, append(base, env...), append([]string{flyproxy}, args...)...)
+	s.env = append(base, env...)
+	s.process = start(t, "sidecar "+id, s.env, append([]string{flyproxy}, args...)...)
 	return s
 }
 

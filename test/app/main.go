@@ -41,7 +41,11 @@ func main() {
 
 // serve ends in good order on SIGTERM and SIGINT, as an app should.
 func serve(address, instance, region string) error {
-	lis, err := net.Listen("tcp", address)
+	network := "tcp"
+	if host, _, _ := net.SplitHostPort(address); host == "0.0.0.0" {
+		network = "tcp4" // as other languages take it; with tcp, Go binds [::]
+	}
+	lis, err := net.Listen(network, address)
 	if err != nil {
 		return err
 	}

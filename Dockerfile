@@ -36,6 +36,7 @@ RUN mkdir -p /out/run && \
 # The template. For your own app, replace what is marked; an app in another language keeps its own base image, takes the binary with
 # `COPY --from=<the image flyproxy> /usr/local/bin/flyproxy /usr/local/bin/`, and has no need of the build stage.
 FROM debian:${DEBIAN_VERSION}-slim AS app
+# For another platform than the builder's, the RUN of this stage is emulated.
 # CA certificates are for rediss:// and for what your app calls. supervisor needs Python, which is most of this image's size;
 # `flyproxy run -- app` as the command does without it.
 RUN apt-get update && \

@@ -49,8 +49,8 @@ type machine struct {
 	*proc.Process // the newest start
 }
 
-// newCluster makes Machines of the image app, of which none is started. Each second one's app is bound to IPv6 and so is reached directly; the others'
-// are as the seed has them, at 0.0.0.0, and are reached through their sidecars.
+// newCluster makes Machines of the image app, of which none is started. Each second one's app is bound to IPv6 and so is reached directly;
+// the others' are bound as most apps are, to 0.0.0.0, and are reached through their sidecars.
 func newCluster(t *testing.T, n int) *cluster {
 	t.Helper()
 	return newClusterOf(t, images(t, "app-amd64"), n)

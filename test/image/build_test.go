@@ -24,7 +24,7 @@ import (
 // version is what the images are stamped with.
 const version = "v0.0.0-image-test"
 
-// builder builds the images in a storage of its own, so that nothing of the user's is touched, and lays out their roots as plain folders.
+// builder builds the images in a storage of its own, so that the user's images are not touched, and lays out their roots as plain folders.
 type builder struct {
 	dir     string
 	overlay bool // whether the kernel lets us mount overlays

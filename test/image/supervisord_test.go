@@ -24,6 +24,12 @@ func TestSupervisord(t *testing.T) {
 	}
 	see(t, 2, well, other, deaf)
 	deafStopped := stopDeaf(t, deaf, other)
+	// Before that, a program that ends counts as one that does not start, which is another rule.
+	for _, program := range []string{"flyproxy", "app"} {
+		proc.Eventually(t, program+" has run for its startsecs", func() bool {
+			return strings.Contains(well.Output(), "success: "+program+" entered RUNNING state")
+		})
+	}
 
 	t.Run("the sidecar is killed", func(t *testing.T) { sidecarKilled(t, well, other) })
 	t.Run("the app is killed", func(t *testing.T) { appKilled(t, well, other) })
@@ -75,9 +81,13 @@ func sidecarKilled(t *testing.T, m, from *machine) {
 // appKilled: it is withdrawn until the next one answers, the sidecar keeps running.
 func appKilled(t *testing.T, m, from *machine) {
 	old, sidecar := m.pid("app"), m.sidecar()
+	before := len(m.Output())
 	began := time.Now()
 	m.kill(old)
-	gone := proc.Eventually(t, "others see it no longer", func() bool { return !from.serving()[m.id] })
+	// The next app may be there in a moment, so this is read from what the sidecar says.
+	said := func(word string) bool { return strings.Contains(m.Output()[before:], word) }
+	gone := proc.Eventually(t, "it is withdrawn", func() bool { return said(`"msg":"deregistered"`) })
+	proc.Eventually(t, "it is registered again", func() bool { return said(`"msg":"registered"`) })
 	proc.Eventually(t, "others see it again", func() bool { return from.serving()[m.id] })
 	t.Logf("withdrawn after %v, serving again after %v", gone.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	if by, err := join(from.dial(t), m.id); err != nil || by != m.id {

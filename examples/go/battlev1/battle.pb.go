@@ -26,7 +26,7 @@ const (
 
 type JoinBattleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty is the battle "arena", which every instance has one of.
+	// Empty is the battle "arena", of which each instance has its own, from its first player on.
 	BattleId      string `protobuf:"bytes,1,opt,name=battle_id,json=battleId,proto3" json:"battle_id,omitempty"`
 	Player        string `protobuf:"bytes,2,opt,name=player,proto3" json:"player,omitempty"`
 	unknownFields protoimpl.UnknownFields

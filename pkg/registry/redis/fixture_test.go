@@ -26,6 +26,7 @@ type backend struct {
 
 // fixture is a store in a namespace of its own.
 type fixture struct {
+	tries int // of what retry was given, each maybe a command of its own
 	*redis.Store
 	t      *testing.T
 	b      backend
@@ -138,6 +139,7 @@ func (f *fixture) register(inst registry.Instance, claim bool) (version uint64) 
 func (f *fixture) retry(do func() error) {
 	f.t.Helper()
 	for deadline := time.Now().Add(patience); ; {
+		f.tries++
 		err := do()
 		if err == nil {
 			return

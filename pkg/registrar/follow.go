@@ -11,14 +11,14 @@ type follower struct {
 	timer   *time.Timer // the next attempt, once one has ended
 	try     *attempt
 	healthy bool
-	held    bool
+	held    holders
 	wanted  bool // healthy and not held
 	up      bool // the app was found reachable, and put
 }
 
 // loop follows the app until ctx ends or a drain begins.
 func (r *Registrar) loop(ctx context.Context) {
-	f := &follower{r: r, timer: time.NewTimer(reachRetryHigh)}
+	f := &follower{r: r, held: make(holders), timer: time.NewTimer(reachRetryHigh)}
 	f.timer.Stop() // until an attempt has ended
 	defer f.timer.Stop()
 	defer func() { f.try.stop() }()
@@ -30,7 +30,8 @@ func (r *Registrar) loop(ctx context.Context) {
 			r.because("draining")
 			return
 		case h := <-r.holds:
-			f.held = h.on
+			f.held.set(h.by, h.on)
+			r.held.Store(len(f.held) > 0)
 			f.turn(ctx)
 			close(h.done)
 		case <-r.changed:
@@ -52,7 +53,7 @@ func (f *follower) turn(ctx context.Context) {
 	r, h := f.r, f.r.watcher.Health()
 	died := f.healthy && !h.Healthy
 	f.healthy = h.Healthy
-	wanted := h.Healthy && !f.held
+	wanted := h.Healthy && len(f.held) == 0
 	if wanted != f.wanted {
 		f.wanted = wanted
 		f.try.stop()
@@ -70,8 +71,8 @@ func (f *follower) turn(ctx context.Context) {
 		r.inbound.shut()
 	}
 	switch {
-	case f.held:
-		r.because(ReasonHeld)
+	case len(f.held) > 0:
+		r.because(f.held.reason())
 	case !wanted:
 		r.because("the app is not healthy: " + h.Detail)
 	}

@@ -12,6 +12,67 @@ import (
 	"github.com/flyproxy/flyproxy/pkg/registrar"
 )
 
+const someone registrar.Holder = "by a test"
+
+// What one has withdrawn another does not bring back.
+func TestEachHolderLetsGoByHimself(t *testing.T) {
+	a, _ := startHealthy(t, "127.0.0.1:0")
+	r := startRegistrar(t, a.address, a.address, nil)
+	r.awaitPhase(t, registrar.Registered)
+	const other registrar.Holder = "by another"
+	for _, by := range []registrar.Holder{someone, other, someone} {
+		if err := r.Hold(t.Context(), by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := r.Status(); s.Reason != "withdrawn by a test, by another" || !s.Held {
+		t.Errorf("%+v", s)
+	}
+	for range 2 { // the second time for nothing
+		if err := r.Release(t.Context(), someone); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := r.Status(); s.Reason != "withdrawn by another" || !s.Held || len(r.store.registrations()) != 1 {
+		t.Errorf("%+v", s)
+	}
+	if err := r.Release(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitPhase(t, registrar.Registered)
+}
+
+// Polled by TCP, an app is found dead at the next poll only. Who knows that its process has ended must not have it registered, nor
+// listened for, until the new one answers.
+func TestForgottenAppIsAskedAnew(t *testing.T) {
+	l := echo(t, "127.0.0.1:0")
+	advertised := onV6(l.Addr().String())
+	r := startRegistrar(t, l.Addr().String(), advertised, func(c *registrar.Config) {
+		c.Health = registrar.HealthConfig{Mode: registrar.HealthTCP, Interval: neverPolled}
+	})
+	r.awaitPhase(t, registrar.Registered)
+	if err := r.Hold(t.Context(), someone); err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	if err := r.Forget(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Release(t.Context(), someone); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "not listening for an app that is not there", func() bool { return !r.Status().Inbound.Listening })
+	if n := len(r.store.registrations()); n != 1 || r.Status().Health.Healthy {
+		t.Errorf("registered %d times, %+v", n, r.Status())
+	}
+	echo(t, address)
+	r.awaitPhase(t, registrar.Registered)
+	if s := r.Status(); !s.Inbound.Listening {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestHoldKeepsAHealthyAppOutAndItsConnectionsOpen(t *testing.T) {
 	l := echo(t, "127.0.0.1:0")
 	advertised := onV6(l.Addr().String())
@@ -20,10 +81,10 @@ func TestHoldKeepsAHealthyAppOutAndItsConnectionsOpen(t *testing.T) {
 	before := dialTCP(t, advertised)
 	talk(t, before)
 	for range 2 { // the second one finds all done
-		if err := r.Hold(t.Context()); err != nil {
+		if err := r.Hold(t.Context(), someone); err != nil {
 			t.Fatal(err)
 		}
-		if s := r.Status(); r.store.holds(key("m1")) || s.Registration.Phase != registrar.Withdrawn || s.Reason != registrar.ReasonHeld {
+		if s := r.Status(); r.store.holds(key("m1")) || s.Registration.Phase != registrar.Withdrawn || s.Reason != "withdrawn by a test" {
 			t.Fatalf("held: %+v", s)
 		}
 	}
@@ -32,7 +93,7 @@ func TestHoldKeepsAHealthyAppOutAndItsConnectionsOpen(t *testing.T) {
 	if n := len(r.store.registrations()); n != 1 {
 		t.Errorf("registered %d times", n)
 	}
-	if err := r.Release(t.Context()); err != nil {
+	if err := r.Release(t.Context(), someone); err != nil {
 		t.Fatal(err)
 	}
 	r.awaitPhase(t, registrar.Registered)
@@ -48,7 +109,7 @@ func TestHoldOutlastsARestartOfTheApp(t *testing.T) {
 	advertised := onV6(a.address)
 	r := startRegistrar(t, a.address, advertised, nil)
 	r.awaitPhase(t, registrar.Registered)
-	if err := r.Hold(t.Context()); err != nil {
+	if err := r.Hold(t.Context(), someone); err != nil {
 		t.Fatal(err)
 	}
 	if !r.Status().Inbound.Listening {
@@ -67,13 +128,13 @@ func TestHoldOutlastsARestartOfTheApp(t *testing.T) {
 	await(t, "unhealthy", func() bool { return r.Status().Health.State() == "unhealthy" })
 	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	await(t, "healthy", func() bool { return r.Status().Health.Healthy })
-	if err := r.Hold(t.Context()); err != nil { // goes through the loop
+	if err := r.Hold(t.Context(), someone); err != nil { // goes through the loop
 		t.Fatal(err)
 	}
-	if n := len(r.store.registrations()); n != 1 || r.Status().Reason != registrar.ReasonHeld {
+	if n := len(r.store.registrations()); n != 1 || r.Status().Reason != "withdrawn by a test" {
 		t.Errorf("registered %d times, reason %q", n, r.Status().Reason)
 	}
-	if err := r.Release(t.Context()); err != nil {
+	if err := r.Release(t.Context(), someone); err != nil {
 		t.Fatal(err)
 	}
 	r.awaitPhase(t, registrar.Registered)
@@ -87,13 +148,13 @@ func TestHoldWithoutRegistryIsBoundedAndGoesOn(t *testing.T) {
 	r.store.do(func() { r.store.hang = hang })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := r.Hold(ctx); !errors.Is(err, registrar.ErrNotWithdrawn) {
+	if err := r.Hold(ctx, someone); !errors.Is(err, registrar.ErrNotWithdrawn) {
 		t.Errorf("Hold gave %v", err)
 	}
 	// Whether the loop took it or the context's end was first is open; asked once more, it has.
 	asked, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- r.Hold(asked) }()
+	go func() { done <- r.Hold(asked, someone) }()
 	r.awaitPhase(t, registrar.Withdrawing)
 	stop()
 	if err := <-done; !errors.Is(err, registrar.ErrNotWithdrawn) || !errors.Is(err, context.Canceled) {
@@ -108,16 +169,16 @@ func TestHoldDuringAndAfterADrain(t *testing.T) {
 	a, _ := startHealthy(t, "127.0.0.1:0")
 	r := startRegistrar(t, a.address, a.address, nil)
 	r.awaitPhase(t, registrar.Registered)
-	if err := r.Hold(t.Context()); err != nil {
+	if err := r.Hold(t.Context(), someone); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Hold(t.Context()); err != nil {
+	if err := r.Hold(t.Context(), someone); err != nil {
 		t.Errorf("Hold after Drain: %v", err)
 	}
-	if err := r.Release(t.Context()); err == nil {
+	if err := r.Release(t.Context(), someone); err == nil {
 		t.Error("a drained app was released")
 	}
 	if s := r.Status(); s.Reason != "draining" || r.store.holds(key("m1")) {
@@ -135,7 +196,7 @@ func TestDrainDoesNotWaitAgainForARegistryThatMissedAHold(t *testing.T) {
 	r.store.do(func() { r.store.hang = hang })
 	asked, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- r.Hold(asked) }()
+	go func() { done <- r.Hold(asked, someone) }()
 	r.awaitPhase(t, registrar.Withdrawing)
 	stop()
 	<-done

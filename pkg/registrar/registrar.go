@@ -62,7 +62,7 @@ type Registrar struct {
 	quiet    chan struct{} // closed by Run once it puts nothing any more
 	drain    sync.Once
 	started  atomic.Bool
-	held     atomic.Bool            // Hold came last, not Release
+	held     atomic.Bool            // by somebody, see Hold
 	missed   atomic.Bool            // the registry did not answer the last Hold in time
 	reason   atomic.Pointer[string] // why it is not registered
 

@@ -12,6 +12,8 @@ type Status struct {
 	Inbound    InboundStatus
 	// Registration is where the record stands in the registry.
 	Registration KeyStatus
+	// Held tells whether somebody keeps the app out of the registry (Hold).
+	Held bool
 	// Reason says why the app is not registered; empty when it is.
 	Reason string
 }
@@ -28,6 +30,7 @@ func (r *Registrar) Status() Status {
 		Health:       h,
 		Inbound:      r.inbound.status(),
 		Registration: r.cfg.Beater.Standing(r.key),
+		Held:         r.held.Load(),
 	}
 	if s.Registration.Phase == Registered {
 		return s
@@ -38,7 +41,7 @@ func (r *Registrar) Status() Status {
 		if s.Registration.Err != nil {
 			s.Reason = "not in the registry: " + s.Registration.Err.Error()
 		}
-	} else if !h.Healthy && h.Known && s.Reason != "draining" && s.Reason != ReasonHeld {
+	} else if !h.Healthy && h.Known && s.Reason != "draining" && !s.Held {
 		s.Reason = "the app is not healthy: " + h.Detail // more recent
 	}
 	return s

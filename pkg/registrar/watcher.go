@@ -49,7 +49,9 @@ type Watcher struct {
 	log    *slog.Logger
 	health atomic.Pointer[Health]
 
-	// The rest belongs to Run's goroutine.
+	forgets chan chan struct{} // taken by Run, which closes each when it is done
+
+	// The rest belongs to follow's goroutine, and to Run while there is none.
 	tally   tally
 	retry   backoff
 	how     string    // as last logged
@@ -75,6 +77,7 @@ func NewWatcher(cfg WatcherConfig) (*Watcher, error) {
 		tally:   tally{rise: cfg.Health.Rise, fall: cfg.Health.Fall},
 		retry:   backoff{low: dialRetryLow, high: min(dialRetryHigh, cfg.Health.Interval)},
 		address: cfg.Address,
+		forgets: make(chan chan struct{}),
 	}
 	w.health.Store(&Health{How: "connect", Detail: "not asked yet", Address: cfg.Address})
 	return w, nil
@@ -87,12 +90,57 @@ func (w *Watcher) Health() Health { return *w.health.Load() }
 func (w *Watcher) Run(ctx context.Context) error {
 	w.downAt = time.Now()
 	w.warnAt = w.downAt.Add(stuckAfter)
+	for {
+		life, cancel := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go w.follow(life, ended)
+		select {
+		case <-ctx.Done():
+			cancel()
+			<-ended
+			return nil
+		case done := <-w.forgets:
+			cancel()
+			<-ended
+			w.forget()
+			close(done)
+		}
+	}
+}
+
+// Forget says that the app is another process from now on. It returns once nothing counts any more that was learnt of the one before.
+func (w *Watcher) Forget(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case w.forgets <- done:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// forget begins anew. Nobody follows the app meanwhile.
+func (w *Watcher) forget() {
+	was := w.tally.healthy
+	w.tally = tally{rise: w.cfg.Health.Rise, fall: w.cfg.Health.Fall}
+	w.retry.reset()
+	h := Health{How: "connect", Detail: "not asked yet since its process is another", Address: w.address, Since: time.Now()}
+	w.health.Store(&h)
+	if was {
+		w.changed(h, was)
+	}
+}
+
+// follow watches the app, as the process that it is, until ctx ends.
+func (w *Watcher) follow(ctx context.Context, ended chan<- struct{}) {
+	defer close(ended)
 	if w.cfg.Health.Mode == HealthNone {
 		w.using("none", "health.mode says so: the app counts as healthy")
 		w.tally.rise = 1
 		w.observe(good, "none", "not checked")
 		<-ctx.Done()
-		return nil
+		return
 	}
 	var next time.Time // not before then is a connection used
 	for ctx.Err() == nil {
@@ -119,7 +167,6 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.retry.reset()
 		}
 	}
-	return nil
 }
 
 // attend watches the app over conn until conn breaks or ctx ends, and closes conn.

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -31,12 +29,8 @@ const (
 )
 
 func main() {
-	// The first SIGTERM or SIGINT ends the context, on which everything drains; the second ends the process as if nobody handled it.
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	context.AfterFunc(ctx, stop)
-	code := run(ctx, os.Args[1:], system{out: os.Stdout, err: os.Stderr, environ: os.Environ()})
-	stop()
-	os.Exit(code)
+	ctx, signals := interruptible()
+	os.Exit(run(ctx, os.Args[1:], system{out: os.Stdout, err: os.Stderr, environ: os.Environ(), stopSignals: signals.stop}))
 }
 
 // system is what the commands have of the world around them, so that tests can give them another.
@@ -44,6 +38,8 @@ type system struct {
 	out, err io.Writer
 	environ  []string // as of os.Environ
 	mode     string   // what --mode says, if anything
+	// stopSignals gives SIGTERM and SIGINT back, for a command that becomes another program. It can be called once.
+	stopSignals func()
 }
 
 // variable gives an environment variable that is set and not empty.

@@ -27,7 +27,12 @@ func newRun(sys system, file *string) *cobra.Command {
   ends    when the app ends by itself, run.restart says whether it is started again; if not, flyproxy ends with its exit code,
           128 and the signal's number if a signal has ended it
 
-Other signals are passed on. The app has flyproxy's standard input, output, error and environment.`,
+SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM and SIGWINCH are passed on. A second SIGTERM or SIGINT, a second later or more, kills the app at
+once. What the app has started itself and left behind in its process group is stopped with it: so an app under a shell or npm ends in
+good order too, though exec is better.
+
+The app has flyproxy's standard input, output and error, its environment and its user. All apps of the configuration are taken for
+this one command's: while it is started again, none is registered.`,
 		Example: "  flyproxy run -- node dist/server.js",
 		RunE:    func(cmd *cobra.Command, args []string) error { return runApp(cmd.Context(), sys, *file, args) },
 	}
@@ -35,11 +40,17 @@ Other signals are passed on. The app has flyproxy's standard input, output, erro
 	return cmd
 }
 
-// passedOn are the signals that a supervisor, a terminal or a person may send, and that mean the app.
-func passedOn() []os.Signal {
-	return []os.Signal{
+// passedOn are the signals that a supervisor, a terminal or a person may send, and that mean the app. One that was ignored when we were
+// started, as by nohup, stays so.
+func passedOn() (all []os.Signal) {
+	for _, sig := range []os.Signal{
 		syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGWINCH,
+	} {
+		if !signal.Ignored(sig) {
+			all = append(all, sig)
+		}
 	}
+	return all
 }
 
 // runApp is one sidecar and one app.
@@ -51,6 +62,8 @@ func runApp(ctx context.Context, sys system, file string, args []string) error {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, passedOn()...)
 	defer signal.Stop(signals)
+	// A signal that came before is only in ctx. One that came since is in both, and two so close together are one wish.
+	defer context.AfterFunc(ctx, func() { signals <- signalOf(ctx) })()
 	sys.mode = config.ModeSidecar // which who runs an app is, also where one [env] is for a gateway too
 	cfg, log, err := prepare(sys, file)
 	if err != nil {
@@ -61,21 +74,47 @@ func runApp(ctx context.Context, sys system, file string, args []string) error {
 		return err
 	}
 	defer adaptProcs(sys, log)()
+	l := newLife(ctx, s)
+	exit, err := besideSidecar(l.failed, s, cfg, command, signals, log)
+	signal.Stop(signals) // from here on one more ends the process
+	return l.end(exit, err, log)
+}
 
-	// The sidecar outlives the signal: what it does at its end comes after the app's.
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	failed, fail := context.WithCancel(context.WithoutCancel(ctx))
-	defer fail()
-	ended := make(chan error, 1)
-	go func() {
-		defer fail()
-		ended <- s.Run(life)
-	}()
-	exit, err := besideSidecar(failed, s, cfg, command, signals, log)
-	end()
-	if err := errors.Join(err, <-ended); err != nil {
+// life is the sidecar's beside the app's. It outlives the signal: what the sidecar does at its end comes after the app's.
+type life struct {
+	stop   context.CancelFunc
+	failed context.Context // ends when the sidecar does
+	fail   context.CancelFunc
+	ended  chan error // capacity 1
+}
+
+func newLife(ctx context.Context, s *sidecar.Sidecar) *life {
+	l := &life{ended: make(chan error, 1)}
+	ctx = context.WithoutCancel(ctx)
+	l.failed, l.fail = context.WithCancel(ctx)
+	ctx, l.stop = context.WithCancel(ctx)
+	go l.run(ctx, s)
+	return l
+}
+
+func (l *life) run(ctx context.Context, s *sidecar.Sidecar) {
+	defer l.fail()
+	l.ended <- s.Run(ctx)
+}
+
+// end ends the sidecar. What goes wrong with that is said, and does not hide how the app has ended; a sidecar that failed while the
+// app ran is why it ended.
+func (l *life) end(exit supervise.Exit, app error, log *slog.Logger) error {
+	first := l.failed.Err() != nil
+	l.stop()
+	err := <-l.ended
+	switch {
+	case app != nil:
+		return errors.Join(app, err)
+	case err != nil && (first || exit.Code == 0):
 		return err
+	case err != nil:
+		log.Error("the sidecar did not end in good order", "error", err)
 	}
 	if exit.Code != 0 {
 		return exitError{code: exit.Code}
@@ -105,7 +144,11 @@ func besideSidecar(failed context.Context, s *sidecar.Sidecar, cfg *config.Confi
 	exit, err := supervise.New(supervise.Config{
 		Reaper: reaper, Command: command, Restart: supervise.Restart(cfg.Run.Restart),
 		BackoffBase: cfg.Run.Backoff.Base, BackoffMax: cfg.Run.Backoff.Max, StopTimeout: cfg.Run.StopTimeout,
-		Withdraw: s.Withdraw, Restore: s.Restore, Logger: log,
+		Withdraw: func(ctx context.Context) error { return s.Withdraw(ctx, sidecar.ByRestart) },
+		Restore: func(ctx context.Context) error {
+			return errors.Join(s.Restarted(ctx), s.Restore(ctx, sidecar.ByRestart))
+		},
+		Logger: log,
 	}).Run(failed, signals)
 	if err != nil {
 		return exit, startFailure(err)

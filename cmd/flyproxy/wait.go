@@ -56,9 +56,13 @@ func waitFor(ctx context.Context, sys system, file string, timeout time.Duration
 			return fmt.Errorf("wait: the sidecar does not accept calls after %v, so the app is not started: is flyproxy running, and with the "+
 				"same listen? Its log says what it waits for: %w", timeout, err)
 		case ctx.Err() != nil:
-			return exitError{code: exitSignal + int(syscall.SIGTERM)} // told to end: there is nothing to say
+			return exitError{code: exitSignal + int(signalOf(ctx))} // told to end: there is nothing to say
 		}
 		return err
+	}
+	sys.stopSignals() // those that come from here on are the app's
+	if ctx.Err() != nil {
+		return exitError{code: exitSignal + int(signalOf(ctx))}
 	}
 	err = syscall.Exec(app.Path, app.Args, app.Env)
 	return startFailure(supervise.StartError(app.Path, err))

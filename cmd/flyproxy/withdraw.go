@@ -45,26 +45,50 @@ func withdraw(ctx context.Context, sys system, file, socket string, now, undo bo
 	if socket == "" {
 		socket = cfg.Admin.Socket
 	}
+	waits := !now && !undo
 	if socket == "" {
-		return exitError{exitConfig, errors.New("admin.socket is not set, so the sidecar has no control socket: set it (FLYPROXY_ADMIN_SOCKET) to " +
-			config.DefaultControlSocket + " for both, or name the socket with --socket")}
+		err := exitError{exitConfig, errors.New("admin.socket is not set, so the sidecar has no control socket, and nobody can be withdrawn: " +
+			"set it (FLYPROXY_ADMIN_SOCKET) to " + config.DefaultControlSocket + " for both, or name the socket with --socket")}
+		if waits { // the app and its sidecar do without: whoever watches over programs must not end them because of this one
+			fmt.Fprintln(sys.err, "flyproxy:", err)
+			<-ctx.Done()
+			return reportedError{err}
+		}
+		return err
 	}
 	path, ok := config.SocketPath(socket)
 	if !ok {
 		return usageError{fmt.Errorf("--socket %s: write unix:// and an absolute path, such as %s", socket, config.DefaultControlSocket)}
 	}
-	if !now && !undo {
+	if waits {
+		// What another such program has withdrawn before it was ended, alone, is taken back: this one is here now. A sidecar that is not
+		// there yet has nothing to take back.
+		again, cancel := context.WithTimeout(ctx, admin.ControlTimeout(0))
+		_ = admin.AskControl(again, path, admin.PathRestore, admin.ByStop)
+		cancel()
 		<-ctx.Done()
 	}
 	// What is left to do comes after the signal; a second one ends the process.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), admin.ControlTimeout(cfg.Drain.Settle))
 	defer cancel()
-	what, said := admin.PathWithdraw, "withdrawn: peers have had time to learn of it"
-	if undo {
-		what, said = admin.PathRestore, "restored: the apps are registered again once they are healthy"
+	ask := func(what string, by admin.Asker) error {
+		if err := admin.AskControl(ctx, path, what, by); err != nil {
+			return fmt.Errorf("withdraw: %w", err)
+		}
+		return nil
 	}
-	if err := admin.AskControl(ctx, path, what); err != nil {
-		return fmt.Errorf("withdraw: %w", err)
+	said := "withdrawn: peers have had time to learn of it"
+	switch {
+	case undo:
+		said = "a withdrawal is taken back: the apps are registered again once they are healthy"
+		err = errors.Join(ask(admin.PathRestore, admin.ByOperator), ask(admin.PathRestore, admin.ByStop))
+	case now:
+		err = ask(admin.PathWithdraw, admin.ByOperator)
+	default:
+		err = ask(admin.PathWithdraw, admin.ByStop)
+	}
+	if err != nil {
+		return err
 	}
 	fmt.Fprintln(sys.err, "flyproxy:", said)
 	return nil

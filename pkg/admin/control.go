@@ -16,10 +16,21 @@ import (
 	"time"
 )
 
-// The paths of the control socket.
+// The paths of the control socket. Each takes a query, by, which is an Asker.
 const (
 	PathWithdraw = "/withdraw"
 	PathRestore  = "/restore"
+)
+
+// Asker is who asks on the control socket. A withdrawal by one is not taken back by the other.
+type Asker string
+
+// The askers.
+const (
+	// ByOperator is a person, or what acts for one.
+	ByOperator Asker = "operator"
+	// ByStop is the program that supervisord stops before the app.
+	ByStop Asker = "stop"
 )
 
 // ControlConfig is what a Control is made of. Listener and both functions are required.
@@ -28,9 +39,9 @@ type ControlConfig struct {
 	Listener net.Listener
 	// Withdraw takes the apps out of the registry and returns once peers have had time to learn of it. The error says what the
 	// registry has not confirmed.
-	Withdraw func(context.Context) error
-	// Restore takes a withdrawal back.
-	Restore func(context.Context) error
+	Withdraw func(context.Context, Asker) error
+	// Restore takes a withdrawal by the same asker back.
+	Restore func(context.Context, Asker) error
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -59,21 +70,30 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 	}
 	c := &Control{cfg: cfg}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+PathWithdraw, c.answer("withdrawn on request", cfg.Withdraw))
-	mux.HandleFunc("POST "+PathRestore, c.answer("restored on request", cfg.Restore))
+	mux.HandleFunc("POST "+PathWithdraw, c.answer("the apps were withdrawn", cfg.Withdraw))
+	mux.HandleFunc("POST "+PathRestore, c.answer("a withdrawal was taken back", cfg.Restore))
 	c.listening = newListening(cfg.Listener, mux, cfg.Logger)
 	return c, nil
 }
 
 // answer does what was asked for, even if who asked does not wait for it.
-func (c *Control) answer(what string, do func(context.Context) error) http.HandlerFunc {
+func (c *Control) answer(what string, do func(context.Context, Asker) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		by := Asker(r.URL.Query().Get("by"))
+		if by != ByOperator && by != ByStop {
+			writeText(w, http.StatusBadRequest, fmt.Sprintf("by is %q: say %s or %s\n", by, ByOperator, ByStop))
+			return
+		}
+		// What is waited for may take longer than the server gives an answer.
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil {
+			c.cfg.Logger.Debug("no longer write deadline on the control socket", "error", err)
+		}
 		outcome, code := Outcome{Done: true}, http.StatusOK
-		if err := do(context.WithoutCancel(r.Context())); err != nil {
+		if err := do(context.WithoutCancel(r.Context()), by); err != nil {
 			outcome, code = Outcome{Error: err.Error()}, http.StatusServiceUnavailable
-			c.cfg.Logger.Warn("what was asked for on the control socket was not done wholly", "path", r.URL.Path, "error", err)
+			c.cfg.Logger.Warn("what was asked for on the control socket was not done wholly", "path", r.URL.Path, "by", by, "error", err)
 		} else {
-			c.cfg.Logger.Info(what)
+			c.cfg.Logger.Info(what, "by", by)
 		}
 		var b bytes.Buffer
 		_ = json.NewEncoder(&b).Encode(outcome) // two plain members: it cannot fail
@@ -88,7 +108,7 @@ const maxOutcomeBytes = 64 << 10
 
 // AskControl asks the sidecar whose control socket is the file at path for PathWithdraw or PathRestore, and returns when it is done.
 // Ctx bounds all of it. The error says what is wrong and what to do.
-func AskControl(ctx context.Context, path, what string) error {
+func AskControl(ctx context.Context, path, what string, by Asker) error {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -97,7 +117,7 @@ func AskControl(ctx context.Context, path, what string) error {
 		},
 	}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://flyproxy"+what, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://flyproxy"+what+"?by="+string(by), nil)
 	if err != nil {
 		return err
 	}

@@ -42,18 +42,28 @@ func startControl(t *testing.T, cfg admin.ControlConfig) (path string) {
 	return path
 }
 
-func nothing(context.Context) error { return nil }
+func nothing(context.Context, admin.Asker) error { return nil }
 
 func TestControlDoesWhatIsAskedFor(t *testing.T) {
 	var withdrawn, restored atomic.Int32
 	path := startControl(t, admin.ControlConfig{
-		Withdraw: func(context.Context) error { withdrawn.Add(1); return nil },
-		Restore:  func(context.Context) error { restored.Add(1); return errors.New("the registry is away") },
+		Withdraw: func(_ context.Context, by admin.Asker) error {
+			if by == admin.ByOperator {
+				withdrawn.Add(1)
+			}
+			return nil
+		},
+		Restore: func(_ context.Context, by admin.Asker) error {
+			if by == admin.ByStop {
+				restored.Add(1)
+			}
+			return errors.New("the registry is away")
+		},
 	})
-	if err := admin.AskControl(t.Context(), path, admin.PathWithdraw); err != nil || withdrawn.Load() != 1 || restored.Load() != 0 {
+	if err := admin.AskControl(t.Context(), path, admin.PathWithdraw, admin.ByOperator); err != nil || withdrawn.Load() != 1 || restored.Load() != 0 {
 		t.Errorf("%v, withdrawn %d, restored %d", err, withdrawn.Load(), restored.Load())
 	}
-	err := admin.AskControl(t.Context(), path, admin.PathRestore)
+	err := admin.AskControl(t.Context(), path, admin.PathRestore, admin.ByStop)
 	if err == nil || err.Error() != "the sidecar says: the registry is away" || restored.Load() != 1 {
 		t.Errorf("%v, restored %d", err, restored.Load())
 	}
@@ -61,7 +71,7 @@ func TestControlDoesWhatIsAskedFor(t *testing.T) {
 
 // A change is never made by a GET, which a browser or a scraper may send.
 func TestControlTakesNothingButPOST(t *testing.T) {
-	touched := func(context.Context) error { t.Error("something was done"); return nil }
+	touched := func(context.Context, admin.Asker) error { t.Error("something was done"); return nil }
 	path := startControl(t, admin.ControlConfig{Withdraw: touched, Restore: touched})
 	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -69,7 +79,7 @@ func TestControlTakesNothingButPOST(t *testing.T) {
 	for _, tt := range []struct {
 		method, path string
 		code         int
-	}{{"GET", "/withdraw", 405}, {"HEAD", "/restore", 405}, {"DELETE", "/withdraw", 405}, {"POST", "/", 404}, {"POST", "/withdraw/now", 404}} {
+	}{{"GET", "/withdraw", 405}, {"HEAD", "/restore", 405}, {"DELETE", "/withdraw", 405}, {"POST", "/", 404}, {"POST", "/withdraw", 400}, {"POST", "/restore?by=me", 400}, {"POST", "/withdraw/now", 404}} {
 		req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://x"+tt.path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -88,7 +98,7 @@ func TestControlTakesNothingButPOST(t *testing.T) {
 // Who asked and went away must not leave a withdrawal half done.
 func TestControlFinishesWhenTheAskerLeaves(t *testing.T) {
 	begun, done := make(chan struct{}), make(chan error, 1)
-	path := startControl(t, admin.ControlConfig{Restore: nothing, Withdraw: func(ctx context.Context) error {
+	path := startControl(t, admin.ControlConfig{Restore: nothing, Withdraw: func(ctx context.Context, _ admin.Asker) error {
 		close(begun)
 		timer := time.NewTimer(50 * time.Millisecond)
 		defer timer.Stop()
@@ -101,7 +111,7 @@ func TestControlFinishesWhenTheAskerLeaves(t *testing.T) {
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	asked := make(chan error, 1)
-	go func() { asked <- admin.AskControl(ctx, path, admin.PathWithdraw) }()
+	go func() { asked <- admin.AskControl(ctx, path, admin.PathWithdraw, admin.ByOperator) }()
 	<-begun
 	cancel()
 	if err := <-asked; !errors.Is(err, context.Canceled) {
@@ -113,7 +123,7 @@ func TestControlFinishesWhenTheAskerLeaves(t *testing.T) {
 }
 
 func TestAskControlErrors(t *testing.T) {
-	hangs := startControl(t, admin.ControlConfig{Restore: nothing, Withdraw: func(ctx context.Context) error {
+	hangs := startControl(t, admin.ControlConfig{Restore: nothing, Withdraw: func(ctx context.Context, _ admin.Asker) error {
 		<-t.Context().Done()
 		return nil
 	}})
@@ -141,7 +151,7 @@ func TestAskControlErrors(t *testing.T) {
 		if tt.path == stranger {
 			ctx = t.Context()
 		}
-		if err := admin.AskControl(ctx, tt.path, admin.PathWithdraw); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if err := admin.AskControl(ctx, tt.path, admin.PathWithdraw, admin.ByOperator); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v, want %q in it", err, tt.want)
 		}
 		cancel()

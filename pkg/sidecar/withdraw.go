@@ -15,14 +15,21 @@ import (
 // Accepting is closed once calls are accepted: the first view of the registry is there, or was waited for long enough.
 func (s *Sidecar) Accepting() <-chan struct{} { return s.accepting }
 
-// Withdraw takes all apps out of the registry and keeps them out until Restore. Calls on them go on, and so do their own. It returns
-// once the registry has confirmed it and peers have had drain.settle to learn of it. A registry that does not answer within
-// [admin.WithdrawTimeout] is not waited for: the leases end the registrations, and the error says so. Run has to be under way.
-// It may be called again, and concurrently.
-func (s *Sidecar) Withdraw(ctx context.Context) error {
+// Who keeps apps out of the registry.
+const (
+	ByOperator registrar.Holder = "on request"
+	ByStop     registrar.Holder = "before a stop"
+	ByRestart  registrar.Holder = "while the app is started again"
+)
+
+// Withdraw takes all apps out of the registry and keeps them out until Restore by the same holder. Calls on them go on, and so do their
+// own. It returns once the registry has confirmed it and peers have had drain.settle to learn of it. A registry that does not answer
+// within [admin.WithdrawTimeout] is not waited for: the leases end the registrations, and the error says so. Run has to be under way. It
+// may be called again, and concurrently.
+func (s *Sidecar) Withdraw(ctx context.Context, by registrar.Holder) error {
 	bounded, cancel := context.WithTimeout(ctx, admin.WithdrawTimeout)
 	defer cancel()
-	err := s.eachApp(func(r *registrar.Registrar) error { return r.Hold(bounded) })
+	err := s.eachApp(func(r *registrar.Registrar) error { return r.Hold(bounded, by) })
 	if err != nil {
 		return err
 	}
@@ -38,9 +45,22 @@ func (s *Sidecar) Withdraw(ctx context.Context) error {
 	return nil
 }
 
-// Restore ends a Withdraw: healthy apps are registered again, beside.
-func (s *Sidecar) Restore(ctx context.Context) error {
-	return s.eachApp(func(r *registrar.Registrar) error { return r.Release(ctx) })
+// Restore ends a Withdraw by the same holder: healthy apps that nobody else holds are registered again, beside.
+func (s *Sidecar) Restore(ctx context.Context, by registrar.Holder) error {
+	return s.eachApp(func(r *registrar.Registrar) error { return r.Release(ctx, by) })
+}
+
+// Restarted says that the apps are other processes from now on: their health is asked anew.
+func (s *Sidecar) Restarted(ctx context.Context) error {
+	return s.eachApp(func(r *registrar.Registrar) error { return r.Forget(ctx) })
+}
+
+// holder is who asks on the control socket.
+func holder(by admin.Asker) registrar.Holder {
+	if by == admin.ByStop {
+		return ByStop
+	}
+	return ByOperator
 }
 
 // eachApp does the same for all apps at once.
@@ -74,7 +94,9 @@ func (s *Sidecar) makeControl() error {
 		return err
 	}
 	s.control, err = admin.NewControl(admin.ControlConfig{
-		Listener: listeners[0], Withdraw: s.Withdraw, Restore: s.Restore, Logger: s.log,
+		Listener: listeners[0], Logger: s.log,
+		Withdraw: func(ctx context.Context, by admin.Asker) error { return s.Withdraw(ctx, holder(by)) },
+		Restore:  func(ctx context.Context, by admin.Asker) error { return s.Restore(ctx, holder(by)) },
 	})
 	if err != nil {
 		closeAll(listeners)

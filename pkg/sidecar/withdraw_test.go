@@ -22,7 +22,7 @@ func TestWithdrawAndRestoreOnTheControlSocket(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	if err := admin.AskControl(t.Context(), socket, admin.PathWithdraw); err != nil {
+	if err := admin.AskControl(t.Context(), socket, admin.PathWithdraw, admin.ByOperator); err != nil {
 		t.Fatal(err)
 	}
 	if n := s.Known("battle"); n != 0 {
@@ -31,7 +31,7 @@ func TestWithdrawAndRestoreOnTheControlSocket(t *testing.T) {
 	if r := s.Ready(); !r.Ready || !r.Degraded || !strings.Contains(strings.Join(r.Reasons, ""), "withdrawn on request") {
 		t.Errorf("%+v", r)
 	}
-	if err := admin.AskControl(t.Context(), socket, admin.PathRestore); err != nil {
+	if err := admin.AskControl(t.Context(), socket, admin.PathRestore, admin.ByOperator); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "registered again", func() bool { return s.Known("battle") == 1 })
@@ -48,7 +48,7 @@ func TestWithdrawDoesNotWaitLongForTheRegistry(t *testing.T) {
 	s, _, _ := run(t, load(t, "REDIS_URL=redis://"+redis.Addr(), "GRPC_PORT="+port, "FLYPROXY_DRAIN_SETTLE=1m"))
 	await(t, "registered", func() bool { return s.Known("battle") == 1 })
 	redis.Pause()
-	err := s.Withdraw(t.Context()) // not for a minute: nobody can learn of it
+	err := s.Withdraw(t.Context(), sidecar.ByStop) // not for a minute: nobody can learn of it
 	redis.Resume()
 	if err == nil || !strings.Contains(err.Error(), "its lease of 600ms ends it") {
 		t.Errorf("%v", err)

@@ -68,6 +68,8 @@ type Process struct {
 	pid    int
 	done   chan struct{} // closed once exit is set
 	exit   Exit
+
+	terminal bool // it was handed the terminal; guarded by the reaper's mu
 }
 
 // Pid is its process id.
@@ -80,10 +82,14 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 func (p *Process) Exit() Exit { return p.exit }
 
 // Signal sends the process a signal, unless it has ended.
-func (p *Process) Signal(s os.Signal) { p.reaper.signal(p, p.pid, s.(syscall.Signal)) } // there are no others on Unix
+func (p *Process) Signal(s os.Signal) { p.reaper.signal(p, s.(syscall.Signal)) } // there are no others on Unix
 
-// KillGroup kills the process and all others of its process group, unless it has ended.
-func (p *Process) KillGroup() { p.reaper.signal(p, -p.pid, syscall.SIGKILL) }
+// SignalGroup sends all processes of its process group a signal, also when the process itself has ended.
+func (p *Process) SignalGroup(s os.Signal) { _ = syscall.Kill(-p.pid, s.(syscall.Signal)) } // it fails where nobody is left
+
+// GroupAlive tells whether a process of its group is left. As long as one is, the group's id is not given to another; so once the process
+// itself has ended, ask before each SignalGroup, and never again when the answer was no.
+func (p *Process) GroupAlive() bool { return syscall.Kill(-p.pid, 0) == nil }
 
 // Reaper is the parent of processes. All methods may be called concurrently. There can be only one in a process.
 type Reaper struct {
@@ -99,11 +105,14 @@ type Reaper struct {
 	children map[int]*Process
 }
 
-// NewReaper begins to wait for children. Close ends that.
+// NewReaper begins to wait for children, and on Linux for their orphans too, PID 1 or not. Close ends that.
 func NewReaper(log *slog.Logger) *Reaper {
 	r := &Reaper{
 		log: log, starts: make(chan start), ended: make(chan os.Signal, 1), stop: make(chan struct{}), finished: make(chan struct{}),
 		children: make(map[int]*Process),
+	}
+	if err := adoptOrphans(); err != nil {
+		log.Debug("orphans go to PID 1", "error", err)
 	}
 	signal.Notify(r.ended, syscall.SIGCHLD)
 	go r.run()
@@ -128,9 +137,9 @@ type started struct {
 	err     error
 }
 
-// Start starts a program with our own standard input, output and error, in a process group of its own: what a terminal sends to our
-// group (Ctrl-C) reaches it only by us. On Linux it gets SIGTERM if this process dies without having stopped it. The error wraps
-// [ErrNotFound] or [ErrNotExecutable] where that is the reason. After Close it fails.
+// Start starts a program with our own standard input, output and error, in a process group of its own: what is sent to our group, as
+// a terminal does at Ctrl-C, reaches it only by us. On Linux it gets SIGTERM if this process dies without having stopped it, unless it has changed its user meanwhile
+// (prctl(2), PR_SET_PDEATHSIG). The error wraps [ErrNotFound] or [ErrNotExecutable] where that is the reason. After Close it fails.
 func (r *Reaper) Start(c Command) (*Process, error) {
 	answer := make(chan started, 1)
 	select {
@@ -196,7 +205,7 @@ func (r *Reaper) reap() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var status syscall.WaitStatus
-	pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+	pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG|syscall.WUNTRACED, nil)
 	if errors.Is(err, syscall.EINTR) {
 		return true
 	}
@@ -204,17 +213,37 @@ func (r *Reaper) reap() bool {
 		return false
 	}
 	p := r.children[pid]
+	if status.Stopped() {
+		r.stopped(p, status.StopSignal())
+		return true
+	}
 	if p == nil {
 		r.log.Debug("an orphan has ended", "pid", pid)
 		return true
 	}
 	delete(r.children, pid)
-	// What is left of its group would hold its port, and nobody speaks for it any more. The id is still the group's: it was free only
-	// since the wait.
-	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	if p.terminal {
+		takeTerminal()
+	}
 	p.exit = exitOf(status)
 	close(p.done)
 	return true
+}
+
+// stopped hands the terminal to a child that was stopped because it reads from it, or changes how it works, in the background. Until
+// then we keep it, so that Ctrl-C is an orderly stop; from then on it goes to the child.
+func (r *Reaper) stopped(p *Process, by syscall.Signal) {
+	if p == nil || by != syscall.SIGTTIN && by != syscall.SIGTTOU {
+		return // somebody else's wish
+	}
+	if err := giveTerminal(p.pid); err != nil {
+		r.log.Error("the app was stopped because it wants the terminal, which is not ours to give: start flyproxy in the foreground, or with "+
+			"its standard input from elsewhere (</dev/null)", "signal", by.String(), "error", err)
+		return
+	}
+	p.terminal = true
+	_ = syscall.Kill(-p.pid, syscall.SIGCONT)
+	r.log.Info("the app wants the terminal and has it now: what is typed there, Ctrl-C too, goes to the app")
 }
 
 func exitOf(s syscall.WaitStatus) Exit {
@@ -224,11 +253,11 @@ func exitOf(s syscall.WaitStatus) Exit {
 	return Exit{Code: s.ExitStatus()}
 }
 
-// signal sends s to p, or to its process group, as long as p was not waited for: its id is its own until then.
-func (r *Reaper) signal(p *Process, pid int, s syscall.Signal) {
+// signal sends s to p as long as p was not waited for: its id is its own until then.
+func (r *Reaper) signal(p *Process, s syscall.Signal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.children[p.pid] == p {
-		_ = syscall.Kill(pid, s) // it fails only for one that has ended and is not waited for yet
+		_ = syscall.Kill(p.pid, s) // it fails only for one that has ended and is not waited for yet
 	}
 }

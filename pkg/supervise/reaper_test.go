@@ -6,28 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/flyproxy/flyproxy/pkg/supervise"
 )
-
-// What an app leaves in its process group would hold its port when it is started again.
-func TestRestOfTheGroupEndsWithTheApp(t *testing.T) {
-	r := newReaper(t, slog.New(slog.DiscardHandler))
-	dir := t.TempDir()
-	p, err := r.Start(shell(dir, `sh -c 'echo $$ >child; while :; do sleep 0.01; done' & while [ ! -s child ]; do sleep 0.01; done; exit 2`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-p.Done()
-	if p.Exit() != (supervise.Exit{Code: 2}) {
-		t.Errorf("%+v", p.Exit())
-	}
-	gone(t, filepath.Join(dir, "child"))
-	p.Signal(syscall.SIGTERM) // to nobody
-	p.KillGroup()
-}
 
 func TestManyAtOnce(t *testing.T) {
 	r := newReaper(t, slog.New(slog.DiscardHandler))

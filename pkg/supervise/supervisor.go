@@ -30,7 +30,8 @@ type Config struct {
 	// StopTimeout is how long the app has to end after its signal.
 	StopTimeout time.Duration
 	// Withdraw makes others send the app no more calls, and returns once they had time to learn of it. It comes before the app is told
-	// to stop, and when it has ended and is to be started again. Restore comes after it was started again.
+	// to stop, and when it has ended and is to be started again. Restore comes after it was started again: what was known of its health
+	// is void.
 	Withdraw func(context.Context) error
 	Restore  func(context.Context) error
 	Logger   *slog.Logger
@@ -65,8 +66,9 @@ func New(cfg Config) *Supervisor {
 // started the first time, with an error that wraps [ErrNotFound] or [ErrNotExecutable] where that is why.
 //
 // Signals are what others send to this process, in order. SIGTERM and SIGINT stop the app in good order: it is withdrawn, gets the
-// signal, has StopTimeout to end, and is killed then. A second one of them kills it at once. All others are passed on. When ctx ends,
-// the app is stopped as by SIGTERM.
+// signal, has StopTimeout to end, and is killed then. Another one of them a second later or more kills it at once; one that comes
+// sooner is taken for the same wish. All others are passed on. When ctx ends, the app is stopped as by SIGTERM. What is left of the
+// app's process group when its first process has ended is stopped likewise: a shell ends on a signal before what it has started.
 func (s *Supervisor) Run(ctx context.Context, signals <-chan os.Signal) (Exit, error) {
 	for first := true; ; first = false {
 		began := time.Now()
@@ -78,7 +80,8 @@ func (s *Supervisor) Run(ctx context.Context, signals <-chan os.Signal) (Exit, e
 		if err != nil {
 			s.log.Error("the app could not be started again", "error", err)
 		} else {
-			s.log.Info("the app was started", "pid", p.Pid(), "command", s.cfg.Command.Args)
+			s.log.Info("the app was started", "pid", p.Pid(), "program", s.cfg.Command.Path, "arguments", len(s.cfg.Command.Args)-1)
+			s.log.Debug("the app's command line", "arguments", s.cfg.Command.Args)
 			if !first {
 				s.restore(ctx)
 			}
@@ -116,6 +119,9 @@ func (s *Supervisor) follow(ctx context.Context, p *Process, signals <-chan os.S
 	for {
 		select {
 		case <-p.Done():
+			if p.GroupAlive() {
+				s.stop(p, syscall.SIGTERM, signals)
+			}
 			return p.Exit(), false
 		case <-ctx.Done():
 			s.stop(p, syscall.SIGTERM, signals)
@@ -132,34 +138,66 @@ func (s *Supervisor) follow(ctx context.Context, p *Process, signals <-chan os.S
 
 func stops(s os.Signal) bool { return s == syscall.SIGTERM || s == syscall.SIGINT }
 
-// stop withdraws the app, tells it to end, and kills it if it does not. It returns when the app has ended.
+// Of two signals that close together somebody meant one: `timeout` and terminals send to a process and to its group.
+const sameWish = time.Second
+
+// afterKill is how long what was killed is waited for.
+const afterKill = 2 * time.Second
+
+// groupPoll is the pace at which the rest of the app's group is looked for. Nothing tells when a group is empty.
+const groupPoll = 10 * time.Millisecond
+
+// stop withdraws the app, tells it to end, and kills it if it does not. It returns when the app and the rest of its group have ended.
 func (s *Supervisor) stop(p *Process, sig os.Signal, signals <-chan os.Signal) {
+	asked := time.Now()
 	s.log.Info("stopping the app: it is withdrawn first, then gets the signal", "signal", sig.String(), "timeout", s.cfg.StopTimeout)
 	w := s.withdraw()
 	defer w.end()
-	withdrawn := w.done
-	timer := time.NewTimer(s.cfg.StopTimeout)
-	timer.Stop() // until the app has its signal
-	defer timer.Stop()
+	withdrawn, ended := w.done, p.Done()
+	timeout, poll := time.NewTimer(s.cfg.StopTimeout), time.NewTicker(groupPoll)
+	timeout.Stop() // until the app has its signal
+	defer timeout.Stop()
+	defer poll.Stop()
+	told, group := false, false // told counts for the process itself, group for what is left without it
+	killed := false
+	kill := func() {
+		killed = true
+		p.SignalGroup(syscall.SIGKILL)
+		timeout.Reset(afterKill)
+	}
 	for {
-		select {
-		case <-p.Done():
+		if ended == nil && !p.GroupAlive() {
 			return
+		}
+		if ended == nil && told && !group {
+			group = true
+			s.log.Warn("the app's first process has ended and others of its group have not: they get the signal too. A shell, or npm, does "+
+				"not pass signals on; sh -c 'exec …' takes its place", "signal", sig.String())
+			p.SignalGroup(sig)
+		}
+		select {
+		case <-ended:
+			ended = nil
 		case <-withdrawn:
-			withdrawn = nil
+			withdrawn, told = nil, true
 			p.Signal(sig)
-			timer.Reset(s.cfg.StopTimeout)
-		case <-timer.C:
+			timeout.Reset(s.cfg.StopTimeout)
+		case <-timeout.C:
+			if killed {
+				return // there may be some that nobody has waited for, and whose parent is not ours
+			}
 			s.log.Error("the app did not end in the time after its signal and is killed: have it end on that signal, or lengthen "+
 				"run.stop_timeout, and the platform's own limit with it (kill_timeout)", "signal", sig.String(), "timeout", s.cfg.StopTimeout)
-			p.KillGroup()
+			kill()
 		case again := <-signals:
-			if !stops(again) {
+			switch {
+			case !stops(again):
 				p.Signal(again)
-				continue
+			case time.Since(asked) >= sameWish:
+				s.log.Warn("a second signal: the app is killed at once", "signal", again.String())
+				kill()
 			}
-			s.log.Warn("a second signal: the app is killed at once", "signal", again.String())
-			p.KillGroup()
+		case <-poll.C:
 		}
 	}
 }

@@ -88,16 +88,65 @@ func gone(t *testing.T, pidFile string) {
 	})
 }
 
-func TestSecondSignalKillsAtOnce(t *testing.T) {
-	s := supervisedApp(t, `trap '' TERM INT; echo >up; while :; do sleep 0.01; done`, func(s *supervised, cfg *supervise.Config) {
+// timeout(1), terminals and runners send a signal to a process and to its group: that is one wish. A later one is another.
+func TestSecondSignalKillsAtOnceButNotTheEchoOfTheFirst(t *testing.T) {
+	s := supervisedApp(t, `trap '' TERM INT; trap 'echo >usr1' USR1; echo >up; while :; do sleep 0.01; done`, func(s *supervised, cfg *supervise.Config) {
 		cfg.Withdraw = func(ctx context.Context) error { s.note("withdraw"); <-ctx.Done(); return ctx.Err() }
 	})
 	s.awaitFile(t, "up")
+	began := time.Now()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1} {
+		s.signals <- sig
+	}
+	s.awaitFile(t, "usr1") // so the three before it were taken, and it lives
+	for {
+		s.signals <- syscall.SIGINT
+		select {
+		case <-s.done:
+		case <-time.After(20 * time.Millisecond):
+			continue
+		}
+		break
+	}
+	if took := time.Since(began); s.exit.Signal != syscall.SIGKILL || took < time.Second {
+		t.Errorf("%+v after %v", s.exit, took)
+	}
+}
+
+// A shell ends on the signal and does not pass it on. What it has started must have it too, and the time to end in good order.
+func TestAppUnderAShellEndsInGoodOrder(t *testing.T) {
+	s := supervisedApp(t, `sh -c 'trap "sleep 0.1; echo >ended; exit 3" TERM; echo >up; while :; do sleep 0.01; done'; echo after`, nil)
+	s.awaitFile(t, "up")
 	s.signals <- syscall.SIGTERM
-	await(t, "withdrawing", func() bool { return s.history() == "withdraw" })
-	s.signals <- syscall.SIGINT
-	if got := s.end(t); got.Signal != syscall.SIGKILL {
+	if got := s.end(t); got.Signal != syscall.SIGTERM {
 		t.Errorf("%+v", got)
+	}
+	if !written(s.dir, "ended") {
+		t.Error("what the shell had started was cut off")
+	}
+	if !strings.Contains(s.logs.String(), "others of its group have not") || strings.Contains(s.logs.String(), "is killed") {
+		t.Error(s.logs.String())
+	}
+}
+
+// What an app leaves behind would hold its port when it is started again.
+func TestRestOfTheGroupIsStoppedWhenTheAppEndsByItself(t *testing.T) {
+	for _, tt := range []struct {
+		name, trap string
+		timeout    time.Duration
+		killed     bool
+	}{{"in good order", "echo >ended; exit", patience, false}, {"killed", "", 50 * time.Millisecond, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := supervisedApp(t, `sh -c 'trap "`+tt.trap+`" TERM; echo $$ >child; while :; do sleep 0.01; done' & while [ ! -s child ]; do sleep 0.01; done; exit 2`,
+				func(_ *supervised, cfg *supervise.Config) { cfg.StopTimeout = tt.timeout })
+			if got := s.end(t); got.Code != 2 || s.history() != "withdraw" {
+				t.Errorf("%+v %s", got, s.history())
+			}
+			gone(t, filepath.Join(s.dir, "child"))
+			if written(s.dir, "ended") == tt.killed || strings.Contains(s.logs.String(), "is killed") != tt.killed {
+				t.Error(s.logs.String())
+			}
+		})
 	}
 }
 

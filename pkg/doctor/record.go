@@ -3,11 +3,11 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/admin"
 	"github.com/flyproxy/flyproxy/pkg/config"
-	"github.com/flyproxy/flyproxy/pkg/registrar"
 	"github.com/flyproxy/flyproxy/pkg/registry"
 	"github.com/flyproxy/flyproxy/pkg/sidecar"
 )
@@ -109,14 +109,32 @@ func (o *ownRecord) missing() {
 	switch {
 	case o.state != nil && o.state.Reason == admin.ReasonDraining:
 		o.f.add(recordNotExpected, o.subject, "not registered: this flyproxy is draining", "")
-	case o.state != nil && o.state.Reason == registrar.ReasonHeld:
-		o.f.add(recordWithdrawn, o.subject, "withdrawn on request (flyproxy withdraw): no calls of peers come", "flyproxy withdraw --undo, unless this Machine is about to stop")
+	case o.state != nil && strings.HasPrefix(o.state.Reason, withdrawn):
+		o.f.add(recordWithdrawn, o.subject, o.state.Reason+": no calls of peers come", withdrawnFix(o.state.Reason))
 	case o.state != nil && o.state.Reason != "":
 		o.f.add(recordMissing, o.subject, "not registered: "+o.state.Reason, "see app and redis above")
 	default:
 		o.f.add(recordMissing, o.subject, "not registered", "see its log and redis above; right after a start, look again in a moment")
 	}
 }
+
+// withdrawn begins the reason of an app that somebody keeps out of the registry; who does so follows (registrar.Holder).
+const withdrawn = "withdrawn "
+
+// withdrawnFix says what brings a withdrawn app back. Each who holds it lets go by himself, so that what one does is not enough where
+// there are two.
+func withdrawnFix(reason string) string {
+	switch by := strings.TrimPrefix(reason, withdrawn); {
+	case strings.Contains(by, onRequest) && by != onRequest:
+		return "flyproxy withdraw --undo takes back what was on request; the rest ends with its cause"
+	case by == onRequest:
+		return "flyproxy withdraw --undo, unless this Machine is about to stop"
+	}
+	return "nothing, if a stop or a restart is under way; if it stays, see the log, and restart flyproxy where the app runs and serves"
+}
+
+// onRequest is the holder that people are: flyproxy withdraw --now.
+const onRequest = "on request"
 
 // agrees compares the record with what this Machine would register.
 func (o *ownRecord) agrees(in *registry.Instance) {

@@ -32,6 +32,24 @@ func answering(t *testing.T, st admin.Status, ready admin.Readiness, env ...stri
 	return newHost(t, append(env, "FLYPROXY_ADMIN_LISTEN="+lis.Addr().String())...)
 }
 
+// Whoever keeps an app out of the registry, that is what is wrong, and not that no record is found.
+func TestWithdrawnByWhomeverIsNoMissingRecord(t *testing.T) {
+	_, lis := startApp(t)
+	s := redistest.Start(t, redistest.Config{})
+	for reason, do := range map[string]string{
+		"withdrawn on request":                 "flyproxy withdraw --undo, unless",
+		"withdrawn before a stop":              "nothing, if a stop",
+		"withdrawn while the app is restarted": "a restart is under way",
+		"withdrawn before a stop, on request":  "the rest ends with its cause",
+	} {
+		st := running(time.Now())
+		st.Self.Apps[0].Registration, st.Self.Apps[0].Reason = "withdrawn", reason
+		r := answering(t, st, admin.Readiness{Ready: true}, "REDIS_URL=redis://"+s.Addr(), "GRPC_PORT="+port(lis)).examine(t)
+		expect(t, r, "record", "record.withdrawn")
+		says(t, r, "record.withdrawn", reason, do)
+	}
+}
+
 // running is the status of a sidecar with which all is well.
 func running(started time.Time) admin.Status {
 	return admin.Status{

@@ -38,7 +38,7 @@ RUN mkdir -p /out/run && \
 FROM debian:${DEBIAN_VERSION}-slim AS app
 # For another platform than the builder's, the RUN of this stage is emulated.
 # CA certificates are for rediss:// and for what your app calls. supervisor needs Python, which is most of this image's size;
-# `flyproxy run -- app` as the command does without it.
+# `flyproxy run -- app` as the command does without it, and with USER app: run gives the app its own user.
 RUN apt-get update && \
     apt-get install -y --no-install-recommends ca-certificates supervisor && \
     rm -rf /var/lib/apt/lists/* && \

@@ -93,7 +93,11 @@ func (c *Control) answer(what string, do func(context.Context, Asker) error) htt
 			outcome, code = Outcome{Error: err.Error()}, http.StatusServiceUnavailable
 			c.cfg.Logger.Warn("what was asked for on the control socket was not done wholly", "path", r.URL.Path, "by", by, "error", err)
 		} else {
-			c.cfg.Logger.Info(what, "by", by)
+			level := slog.LevelInfo
+			if r.URL.Path == PathRestore && by == ByStop {
+				level = slog.LevelDebug // a program that begins to wait asks for it, in case
+			}
+			c.cfg.Logger.Log(r.Context(), level, what, "by", by)
 		}
 		var b bytes.Buffer
 		_ = json.NewEncoder(&b).Encode(outcome) // two plain members: it cannot fail

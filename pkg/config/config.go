@@ -236,7 +236,7 @@ type Drain struct {
 type Run struct {
 	Restart     string        `key:"restart" default:"never" oneof:"never|on-failure|always" usage:"when an app that has ended is started again"`
 	Backoff     RunBackoff    `key:"backoff"`
-	StopTimeout time.Duration `key:"stop_timeout" default:"3s" min:"0s" max:"5m" usage:"time that the app has to end, then it is killed"`
+	StopTimeout time.Duration `key:"stop_timeout" default:"2.5s" min:"10ms" max:"5m" usage:"time that the app has to end, then it is killed"`
 }
 
 // RunBackoff is the wait before the app is started again: Base, doubled with each quick end, up to Max. An app that ran for longer

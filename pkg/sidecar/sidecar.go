@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -237,7 +238,13 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	}
 	s.drain()
 	// Until here it said that we are draining; its Serve ends only when it is closed.
-	closed := errors.Join(s.closeAdmin(), s.closeControl())
+	var closing sync.WaitGroup
+	closing.Go(func() { _ = s.closeAdmin() }) // they never fail
+	closing.Go(func() { _ = s.closeControl() })
+	closing.Wait()
+	// A command that a registry does not answer outlasts its context, by the client's own time limits. The connection's end ends it.
+	running.cancel(nil)
+	closed := s.store.Close()
 	failed := running.stop()
 	return errors.Join(failed, closed, s.teardown.run())
 }

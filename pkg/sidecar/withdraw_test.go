@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/admin"
 	"github.com/flyproxy/flyproxy/pkg/registry/redistest"
@@ -61,5 +62,24 @@ func TestControlSocketThatCannotBe(t *testing.T) {
 		sidecar.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "FLYPROXY_ADMIN_SOCKET") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A Redis that hangs holds a command for longer than its context; the end must not wait for it, or the platform's own limit is passed.
+func TestEndDoesNotWaitForACommandThatHangs(t *testing.T) {
+	redis := redistest.Start(t, redistest.Config{})
+	_, port := serveApp(t, "m0")
+	s, _, stop := run(t, load(t, "REDIS_URL=redis://"+redis.Addr(), "GRPC_PORT="+port, "FLYPROXY_DRAIN_TIMEOUT=200ms",
+		"FLYPROXY_REGISTRY_REDIS_TIMEOUT=1m", "FLYPROXY_REGISTRATION_INTERVAL=50ms", "FLYPROXY_REGISTRATION_LEASE=30s"))
+	await(t, "registered", func() bool { return s.Known("battle") == 1 })
+	redis.Pause()
+	defer redis.Resume()
+	// A beat is under way: one comes every 50 ms, and none is answered any more.
+	before := time.Now()
+	await(t, "a beat hangs", func() bool { return time.Since(before) > 200*time.Millisecond })
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

@@ -165,6 +165,39 @@ func TestRunOfWhatCannotRun(t *testing.T) {
 	}
 }
 
+// What an operator has taken out of the registry, a restart of the app must not bring back.
+func TestRestartKeepsAnOperatorsWithdrawal(t *testing.T) {
+	redis := "REDIS_URL=redis://" + redistest.Start(t, redistest.Config{}).Addr()
+	socket := "FLYPROXY_ADMIN_SOCKET=unix://" + filepath.Join(t.TempDir(), "control.sock")
+	r := runSidecar(t, "m0", []string{redis, socket, "FLYPROXY_RUN_RESTART=always", "FLYPROXY_RUN_BACKOFF_BASE=10ms"})
+	sees(t, 1, r)
+	ask := func(flag string) {
+		t.Helper()
+		p := start(t, flag, []string{"FLYPROXY_SERVICE=battle", redis, socket}, flyproxy, "withdraw", flag)
+		if code := p.Exit(patience); code != 0 {
+			t.Fatalf("%s: exit code %d", flag, code)
+		}
+	}
+	ask("--now")
+	sees(t, 0, r)
+	if err := syscall.Kill(r.appPids()[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the app is there again, and healthy", func() bool {
+		st, ok := r.status()
+		return ok && len(r.appPids()) == 2 && st.Self.Apps[0].Health.State == "healthy" && st.Self.Apps[0].Reason == "withdrawn on request"
+	})
+	if n := r.serving(); n != 0 {
+		t.Errorf("%d registered", n)
+	}
+	ask("--undo")
+	sees(t, 1, r)
+	r.Signal(syscall.SIGTERM)
+	if code := r.Exit(patience); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // Killed, flyproxy can stop nothing, and whoever starts it again needs the app's port.
 func TestAppEndsWhenRunIsKilled(t *testing.T) {
 	redis := "REDIS_URL=redis://" + redistest.Start(t, redistest.Config{}).Addr()

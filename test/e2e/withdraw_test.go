@@ -41,10 +41,15 @@ func TestWithdrawProgramMakesAStopOrderly(t *testing.T) {
 	}
 	say("after")
 	hangUp()
-	readySays(t, s0, 200, true, "withdrawn on request")
-	undo := start(t, "undo", []string{"FLYPROXY_SERVICE=battle", redis, socket}, flyproxy, "withdraw", "--undo")
-	if code := undo.exit(patience); code != 0 {
-		t.Errorf("--undo: exit code %d", code)
+	readySays(t, s0, 200, true, "withdrawn before a stop")
+	// supervisord may start it anew, alone: the app is to be registered again then.
+	start(t, "withdraw again", []string{"FLYPROXY_SERVICE=battle", redis, socket}, flyproxy, "withdraw")
+	sees(t, 2, s0, s1)
+	for _, flag := range []string{"--now", "--undo"} {
+		p := start(t, flag, []string{"FLYPROXY_SERVICE=battle", redis, socket}, flyproxy, "withdraw", flag)
+		if code := p.Exit(patience); code != 0 {
+			t.Errorf("%s: exit code %d", flag, code)
+		}
 	}
 	sees(t, 2, s0, s1)
 	t.Log(l.stop())

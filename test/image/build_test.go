@@ -28,10 +28,12 @@ const version = "v0.0.0-image-test"
 type builder struct {
 	dir     string
 	overlay bool // whether the kernel lets us mount overlays
-	log     bytes.Buffer
-	took    []string // what took how long
-	images  map[string]*image
 	err     error
+
+	mu     sync.Mutex // guards what follows while it builds
+	log    bytes.Buffer
+	took   []string // what took how long
+	images map[string]*image
 }
 
 // image is one that was built.
@@ -98,21 +100,25 @@ func (b *builder) build() (err error) {
 	if err := b.run("base images", "../../tools/image-bases.sh"); err != nil {
 		return err
 	}
-	for _, i := range []struct{ name, target, platform string }{
-		{"flyproxy-amd64", "", ""}, // what comes without a word
-		{"flyproxy-arm64", "flyproxy", "linux/arm64"},
-		{"app-amd64", "app", "linux/amd64"},
-	} {
-		err := b.run(i.name, "make", "-C", "../..", "image", "BUILDER=buildah", "VERSION="+version, "IMAGE=test:"+i.name, "TARGET="+i.target,
-			"PLATFORM="+i.platform, "IMAGE_FLAGS="+caches)
+	build := func(name, target, platform string) error {
+		err := b.run(name, "make", "-C", "../..", "image", "BUILDER=buildah", "VERSION="+version, "IMAGE=test:"+name, "TARGET="+target,
+			"PLATFORM="+platform, "IMAGE_FLAGS="+caches)
 		if err != nil {
 			return err
 		}
-		if err := b.lay(i.name); err != nil {
-			return err
-		}
+		return b.lay(name)
 	}
-	return nil
+	// Side by side: the app's image awaits packages, the others the compiler.
+	var ofBinary, ofApp error
+	var both sync.WaitGroup
+	both.Go(func() {
+		ofBinary = errors.Join(
+			build("flyproxy-amd64", "", ""), // what comes without a word
+			build("flyproxy-arm64", "flyproxy", "linux/arm64"))
+	})
+	both.Go(func() { ofApp = build("app-amd64", "app", "linux/amd64") })
+	both.Wait()
+	return errors.Join(ofBinary, ofApp)
 }
 
 // layOut copies the root of an image to a plain folder.
@@ -140,7 +146,9 @@ func (b *builder) lay(name string) error {
 		return fmt.Errorf("%s: %w", inspected, err)
 	}
 	i.env, i.cmd, i.user = is.OCIv1.Config.Env, is.OCIv1.Config.Cmd, is.OCIv1.Config.User
+	b.mu.Lock()
 	b.images[name] = i
+	b.mu.Unlock()
 	return b.run("laying out "+name, "sh", "-c", layOut, "layOut", from, i.root)
 }
 
@@ -148,7 +156,7 @@ func (b *builder) lay(name string) error {
 func (b *builder) command(argv ...string) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "CONTAINERS_STORAGE_CONF="+b.dir+"/storage.conf", "BUILDAH_ISOLATION=chroot", "TMPDIR="+b.dir+"/tmp")
-	cmd.Stderr = &b.log
+	cmd.Stderr = b
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -161,13 +169,22 @@ func (b *builder) output(argv ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
+// Write keeps what the steps print.
+func (b *builder) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.log.Write(p)
+}
+
 // run runs a step and keeps how long it took.
 func (b *builder) run(what string, argv ...string) error {
 	cmd, began := b.command(argv...), time.Now()
-	cmd.Stdout = &b.log
+	cmd.Stdout = b
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.took = append(b.took, fmt.Sprintf("%s %v", what, time.Since(began).Round(100*time.Millisecond)))
 	return nil
 }

@@ -45,6 +45,8 @@ type machine struct {
 	image *image
 	// cgroup is a memory cgroup's folder that the Machine is in, or empty.
 	cgroup string
+	// dataLimit is the RLIMIT_DATA of its processes in bytes, or 0 for none.
+	dataLimit int64
 
 	*proc.Process // the newest start
 }
@@ -108,6 +110,7 @@ path=$PATH # the image's
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount --make-rprivate /
 if [ -n "$CGROUP" ]; then echo 0 >"$CGROUP/cgroup.procs"; fi
+if [ "$DATA_LIMIT" != 0 ]; then ulimit -d "$((DATA_LIMIT / 1024))"; fi
 if [ -n "$LOWER" ]; then mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$DIR/upper,workdir=$DIR/work" "$DIR/root"
 else mount --bind "$DIR/upper" "$DIR/root"; fi
 mount -t proc proc "$DIR/root/proc"
@@ -120,7 +123,7 @@ exec "$chroot" ${RUN_AS:+--userspec="$RUN_AS"} "$DIR/root" "$@"`
 func (m *machine) start() {
 	m.t.Helper()
 	cmd := exec.Command("/bin/sh", append([]string{"-c", boot, "boot"}, m.cmd...)...)
-	cmd.Env = append(m.env, "DIR="+m.dir, "CGROUP="+m.cgroup, "RUN_AS="+m.image.user)
+	cmd.Env = append(m.env, "DIR="+m.dir, "CGROUP="+m.cgroup, "RUN_AS="+m.image.user, fmt.Sprint("DATA_LIMIT=", m.dataLimit))
 	if built.overlay {
 		cmd.Env = append(cmd.Env, "LOWER="+m.image.root)
 	}

@@ -45,40 +45,71 @@ func join(cc *grpc.ClientConn, id string) (string, error) {
 	return battle.GetInstanceId(), err
 }
 
-// talk is a stream to a certain instance, or to any: so many messages each way, one every 100 ms. Reflection is the app's one stream
-// that needs nothing on the instance first. Begun is called once it is answered.
-func talk(cc *grpc.ClientConn, id string, messages int, begun func()) error {
+// conversation is a stream that an instance answers. Reflection is the app's one stream that needs nothing on the instance first.
+type conversation struct {
+	stream reflection.ServerReflection_ServerReflectionInfoClient
+	cancel context.CancelFunc
+}
+
+// converse begins a stream, to a certain instance unless that is empty, and has it answered. It lasts no longer than proc.Patience.
+func converse(cc *grpc.ClientConn, id string) (*conversation, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), proc.Patience)
-	defer cancel()
 	if id != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "fly-force-instance-id", id)
 	}
 	stream, err := reflection.NewServerReflectionClient(cc).ServerReflectionInfo(ctx)
 	if err != nil {
+		cancel()
+		return nil, err
+	}
+	v := &conversation{stream, cancel}
+	if err := v.exchange(); err != nil {
+		cancel()
+		return nil, err
+	}
+	return v, nil
+}
+
+// exchange is a message there and back.
+func (v *conversation) exchange() error {
+	ask := &reflection.ServerReflectionRequest{MessageRequest: &reflection.ServerReflectionRequest_ListServices{}}
+	if err := v.stream.Send(ask); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	} // after EOF, Recv says why
+	_, err := v.stream.Recv()
+	return err
+}
+
+// end ends the stream in good order.
+func (v *conversation) end() error {
+	defer v.cancel()
+	if err := v.stream.CloseSend(); err != nil {
 		return err
 	}
-	pace := time.NewTicker(100 * time.Millisecond)
-	defer pace.Stop()
-	for n := range messages {
-		ask := &reflection.ServerReflectionRequest{MessageRequest: &reflection.ServerReflectionRequest_ListServices{}}
-		if err := stream.Send(ask); err != nil && !errors.Is(err, io.EOF) {
-			return err
-		} // after EOF, Recv says why
-		if _, err := stream.Recv(); err != nil {
-			return err
-		}
-		if n == 0 {
-			begun()
-		}
-		<-pace.C
-	}
-	if err := stream.CloseSend(); err != nil {
-		return err
-	}
-	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+	if _, err := v.stream.Recv(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("the stream ends with %w", err)
 	}
 	return nil
+}
+
+// talk is a conversation of so many messages each way, one every 100 ms. Begun is called once it is answered.
+func talk(cc *grpc.ClientConn, id string, messages int, begun func()) error {
+	pace := time.NewTicker(100 * time.Millisecond)
+	defer pace.Stop()
+	v, err := converse(cc, id)
+	if err != nil {
+		return err
+	}
+	begun()
+	for range messages - 1 {
+		<-pace.C
+		if err := v.exchange(); err != nil {
+			v.cancel()
+			return err
+		}
+	}
+	<-pace.C
+	return v.end()
 }
 
 // tally counts calls and how they ended.

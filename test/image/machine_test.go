@@ -168,11 +168,15 @@ func (m *machine) sidecar() int {
 	return 0
 }
 
+// children are listed by the thread that has started them.
 func children(pid int) (all []int) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, f := range strings.Fields(string(b)) {
-		if child, err := strconv.Atoi(f); err == nil {
-			all = append(all, child)
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, of := range threads {
+		b, _ := os.ReadFile(of)
+		for _, f := range strings.Fields(string(b)) {
+			if child, err := strconv.Atoi(f); err == nil {
+				all = append(all, child)
+			}
 		}
 	}
 	return all
@@ -181,10 +185,16 @@ func children(pid int) (all []int) {
 // kill sends SIGKILL to one of the Machine's processes.
 func (m *machine) kill(pid int) {
 	m.t.Helper()
+	m.send(pid, syscall.SIGKILL)
+}
+
+// send sends a signal to one of the Machine's processes.
+func (m *machine) send(pid int, s syscall.Signal) {
+	m.t.Helper()
 	if pid == 0 {
-		m.t.Fatalf("%s: the process to kill is not there", m.id)
+		m.t.Fatalf("%s: the process for %v is not there", m.id, s)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(pid, s); err != nil {
 		m.t.Fatal(err)
 	}
 }

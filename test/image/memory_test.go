@@ -54,6 +54,7 @@ func holdsIdleStreams(t *testing.T, client string, l limit) {
 	m := c.all[1] // its app is reached directly
 	l.bind(m)
 	m.start()
+	defer saidMemory(t, m)
 	see(t, 1, m)
 	sidecar, app := m.sidecar(), m.pid("app")
 	idle := l.usage(m)
@@ -84,6 +85,17 @@ func holdsIdleStreams(t *testing.T, client string, l limit) {
 	l.check(m)
 	if code, _ := m.stop(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// saidMemory reports what a process says when it can have no more memory; a crash prints far more, and of a failed test's output only
+// the end is shown.
+func saidMemory(t *testing.T, m *machine) {
+	t.Helper()
+	for line := range strings.Lines(m.Output()) {
+		if strings.Contains(line, "out of memory") || strings.Contains(line, "cannot allocate memory") || strings.Contains(line, "MemoryError") {
+			t.Errorf("the limit was hit: %s", line)
+		}
 	}
 }
 

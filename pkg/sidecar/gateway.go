@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/config"
 	"github.com/flyproxy/flyproxy/pkg/downstream"
@@ -14,41 +13,6 @@ import (
 
 // isGateway tells whether we are a gateway: without apps, for clients on other Machines.
 func (s *Sidecar) isGateway() bool { return s.cfg.Mode == config.ModeGateway }
-
-// resolveLocal bounds the look-up of our own name, which stands in /etc/hosts where there is one.
-const resolveLocal = 2 * time.Second
-
-// listenAddresses are those of the configuration. Where nobody has said one, a gateway's is a name that only Fly's Machines know:
-// elsewhere it listens on all addresses, and downstream.allowed_networks guards them just the same.
-func (s *Sidecar) listenAddresses() []string {
-	fallback, ok := s.cfg.ListenFallback()
-	if !ok {
-		return s.cfg.ListenAddresses()
-	}
-	var out []string
-	for _, address := range s.cfg.ListenAddresses() {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			return s.cfg.ListenAddresses() // which says what is wrong
-		}
-		ips, err := lookup(host)
-		if err != nil {
-			s.log.Info("this host does not know its 6PN name: listening on all addresses", "name", host, "address", fallback, "error", err)
-			return []string{fallback}
-		}
-		for _, ip := range ips {
-			out = append(out, net.JoinHostPort(ip, port))
-		}
-		s.log.Info("listening on this Machine's 6PN address", "name", host, "addresses", out)
-	}
-	return out
-}
-
-func lookup(host string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), resolveLocal)
-	defer cancel()
-	return net.DefaultResolver.LookupHost(ctx, host)
-}
 
 // guard lets a gateway's listeners take clients only as downstream says.
 func (s *Sidecar) guard() error {

@@ -98,7 +98,11 @@ func New(cfg *config.Config, o Options) (*Sidecar, error) {
 
 // bind comes first: a port that is taken should be said before anything else is begun.
 func (s *Sidecar) bind() error {
-	listeners, err := listen("listen", "FLYPROXY_LISTEN", s.listenAddresses(), s.cfg.SocketFileMode(), s.log)
+	addresses, err := listenAddresses(s.cfg, net.DefaultResolver, s.log)
+	if err != nil {
+		return err
+	}
+	listeners, err := listen("listen", "FLYPROXY_LISTEN", addresses, s.cfg.SocketFileMode(), s.log)
 	if err != nil {
 		return err
 	}

@@ -22,17 +22,20 @@ type loops struct {
 	// group is our process group; empty where it says nothing of who listens: in a sidecar, or where it is not known.
 	group string
 
+	interfaces func() []netip.Addr // hostAddresses, or a test's
+
 	// mu guards the fields below, which are the host's addresses as they were read at a time.
-	mu    sync.Mutex
-	addrs []netip.Addr
-	read  time.Time
+	mu      sync.Mutex
+	addrs   []netip.Addr // never changed in place; nil before they are first read
+	read    time.Time
+	reading bool // somebody reads them anew
 }
 
 // addrsFor is how long the host's addresses are taken to stay as they are.
 const addrsFor = 10 * time.Second
 
 func (s *Sidecar) makeLoops() error {
-	l := &loops{app: s.cfg.Fly.App}
+	l := &loops{app: s.cfg.Fly.App, interfaces: hostAddresses}
 	for _, lis := range s.listeners {
 		if at, ok := lis.Addr().(*net.TCPAddr); ok {
 			ap := at.AddrPort()
@@ -89,20 +92,38 @@ func (l *loops) ours(at netip.AddrPort) bool {
 	return false
 }
 
-// host gives the addresses of this host.
+// host gives the addresses of this host. They are read without the lock: the kernel has them, and whoever else asks gets the last ones
+// meanwhile, so that no call waits.
 func (l *loops) host() []netip.Addr {
 	l.mu.Lock()
+	now := time.Now()
+	stale := l.read.IsZero() || now.Sub(l.read) > addrsFor
+	if !stale || l.addrs != nil && l.reading {
+		defer l.mu.Unlock()
+		return l.addrs
+	}
+	l.reading = true
+	l.mu.Unlock()
+
+	addrs := l.interfaces()
+
+	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now(); l.read.IsZero() || now.Sub(l.read) > addrsFor {
-		l.read, l.addrs = now, nil
-		all, _ := net.InterfaceAddrs() // without them loopback is known at the least
-		for _, a := range all {
-			if n, ok := a.(*net.IPNet); ok {
-				if ip, ok := netip.AddrFromSlice(n.IP); ok {
-					l.addrs = append(l.addrs, ip.Unmap())
-				}
+	l.read, l.addrs, l.reading = now, addrs, false
+	return addrs
+}
+
+// hostAddresses reads the addresses of this host from the kernel. It is not nil; without an answer it is empty: loopback is known at the
+// least.
+func hostAddresses() []netip.Addr {
+	all, _ := net.InterfaceAddrs()
+	addrs := make([]netip.Addr, 0, len(all))
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok {
+				addrs = append(addrs, ip.Unmap())
 			}
 		}
 	}
-	return l.addrs
+	return addrs
 }

@@ -3,7 +3,9 @@ package sidecar
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/registry"
 )
@@ -38,7 +40,7 @@ func TestLoops(t *testing.T) {
 		{"no port", "[::]:50052", "127.0.0.1", false},
 	} {
 		at := netip.MustParseAddrPort(tc.own)
-		l := &loops{own: []netip.AddrPort{at}, ports: []string{"50052"}}
+		l := &loops{own: []netip.AddrPort{at}, ports: []string{"50052"}, interfaces: hostAddresses}
 		if why := l.why(&registry.Instance{Address: tc.address}); (why != "") != tc.loop {
 			t.Errorf("%s: listening on %s, %s is a loop: %q, want %v", tc.name, tc.own, tc.address, why, tc.loop)
 		}
@@ -69,5 +71,47 @@ func TestOtherGatewaysOfTheGroup(t *testing.T) {
 	l.group = "" // a sidecar, or a gateway that does not know its group
 	if why := l.why(&in); why != "" {
 		t.Errorf("without a group: %s", why)
+	}
+}
+
+// The host's addresses were read from the kernel with the lock held, and all calls waited for it.
+func TestNoCallWaitsForTheHostsAddresses(t *testing.T) {
+	before, after := netip.MustParseAddr("fdaa:0:1::2"), netip.MustParseAddr("fdaa:0:1::3")
+	asked, kernel := make(chan struct{}, 10), make(chan []netip.Addr, 1)
+	l := &loops{interfaces: func() []netip.Addr {
+		asked <- struct{}{}
+		return <-kernel
+	}}
+	host := func() <-chan []netip.Addr {
+		got := make(chan []netip.Addr, 1)
+		go func() { got <- l.host() }()
+		return got
+	}
+	want := func(got <-chan []netip.Addr, ip netip.Addr) {
+		t.Helper()
+		select {
+		case addrs := <-got:
+			if !slices.Equal(addrs, []netip.Addr{ip}) {
+				t.Errorf("%v, want %v", addrs, ip)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("a call waits")
+		}
+	}
+	kernel <- []netip.Addr{before}
+	want(host(), before)
+	<-asked
+
+	l.mu.Lock()
+	l.read = l.read.Add(-addrsFor - 1) // so long ago
+	l.mu.Unlock()
+	slow := host()
+	<-asked
+	want(host(), before) // beside it
+	kernel <- []netip.Addr{after}
+	want(slow, after)
+	want(host(), after)
+	if n := len(asked); n != 0 {
+		t.Errorf("they were read %d times more than twice", n)
 	}
 }

@@ -24,7 +24,8 @@ type Config struct {
 	// TLS gives the configuration of one handshake; it is asked anew for each, so certificates may change. The gate sets ALPN to h2.
 	// Nil means plain text.
 	TLS func() *tls.Config
-	// HandshakeTimeout bounds one TLS handshake, and MaxHandshakes how many there are at a time; clients beyond it are closed.
+	// HandshakeTimeout bounds one TLS handshake, and MaxHandshakes, at least 1, how many there are at a time. One beyond it costs another
+	// its place: the oldest of the client that has the most. All of one IPv6 /64 count as one client.
 	HandshakeTimeout time.Duration
 	MaxHandshakes    int
 	// Logger may be nil.
@@ -37,8 +38,8 @@ type Gate struct {
 	log      *slog.Logger
 	throttle *telemetry.Throttle
 
-	handshakes atomic.Int64
-	refused    [reasons]atomic.Uint64
+	pending *pending
+	refused [reasons]atomic.Uint64
 }
 
 // One line a minute for each of so many clients and reasons, and one for all others.
@@ -49,7 +50,7 @@ const (
 
 // New makes a Gate.
 func New(cfg Config) *Gate {
-	g := &Gate{cfg: cfg, log: cfg.Logger, throttle: telemetry.NewThrottle(logEvery, logKeys)}
+	g := &Gate{cfg: cfg, log: cfg.Logger, throttle: telemetry.NewThrottle(logEvery, logKeys), pending: newPending(cfg.MaxHandshakes)}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}

@@ -20,7 +20,12 @@ import (
 // speak makes a handshake, sends a word and reads the answer, if the gate lets us through.
 func speak(t *testing.T, g *guarded, cfg *tls.Config) error {
 	t.Helper()
-	tc := tls.Client(dial(t, g.address, ""), cfg)
+	return speakOn(t, g, dial(t, g.address, ""), cfg)
+}
+
+func speakOn(t *testing.T, g *guarded, nc net.Conn, cfg *tls.Config) error {
+	t.Helper()
+	tc := tls.Client(nc, cfg)
 	defer tc.Close()
 	if err := tc.Handshake(); err != nil {
 		return err
@@ -165,54 +170,6 @@ func TestPlainTextOnATLSPort(t *testing.T) {
 				t.Error(g.log)
 			}
 		})
-	}
-}
-
-// Clients that say nothing, or half of it, hold nobody up, and end with the time limit. As many as are allowed may do so; others are
-// closed at once.
-func TestSilentHandshakes(t *testing.T) {
-	f := newFiles(t)
-	const silent = 20
-	const limit = 3 * time.Second
-	g := guard(t, listen(t, "127.0.0.1:0"), downstream.Config{TLS: f.tls(false), HandshakeTimeout: limit, MaxHandshakes: silent + 1})
-	began := time.Now()
-	var quiet []net.Conn
-	for i := range silent {
-		nc := dial(t, g.address, "")
-		if i%2 == 0 {
-			_, _ = nc.Write([]byte{0x16, 3, 1, 2, 0, 1}) // the beginning of a ClientHello
-		}
-		quiet = append(quiet, nc)
-	}
-	if err := speak(t, g, f.client()); err != nil {
-		t.Errorf("beside silent ones: %v", err)
-	}
-	last := dial(t, g.address, "") // takes the last place
-	eventually(t, "one beyond the bound is closed at once", func() bool {
-		nc, err := net.Dial("tcp", g.address)
-		if err != nil {
-			return true
-		}
-		defer nc.Close()
-		must(t, nc.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
-		_, err = nc.Read(make([]byte, 1))
-		return !errors.Is(err, os.ErrDeadlineExceeded)
-	})
-	for _, nc := range append(quiet, last) {
-		_, err := io.ReadAll(nc)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatal("a silent client stays")
-		}
-	}
-	if took := time.Since(began); took < limit {
-		t.Errorf("silent clients ended after %v", took)
-	}
-	eventually(t, "all are counted", func() bool { return g.Refused()["handshake_timeout"] >= silent })
-	if g.Refused()["too_many_handshakes"] == 0 {
-		t.Errorf("%v", g.Refused())
-	}
-	if err := speak(t, g, f.client()); err != nil {
-		t.Errorf("after silent ones: %v", err)
 	}
 }
 

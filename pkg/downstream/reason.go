@@ -46,7 +46,8 @@ func (r reason) says() string {
 	return [reasons]string{
 		"a client was refused: its address is outside of downstream.allowed_networks (FLYPROXY_DOWNSTREAM_ALLOWED_NETWORKS); " +
 			"if it may call, add its network there",
-		"a client was refused: limits.max_connections TLS handshakes are under way already",
+		"a client was refused: as many TLS handshakes are under way as limits.max_connections allows, most of them of its network, this one " +
+			"the longest; is it a client for plain text, or none at all?",
 		"a client was refused: its TLS handshake took longer than limits.handshake_timeout; is it a client for plain text, or none at all?",
 		"a client was refused: it speaks plain text, and this port takes TLS; have it use TLS, or set downstream.tls.enabled to false",
 		"a client was refused: it does not offer h2 by ALPN, as HTTP/2 over TLS must (RFC 9113 §3.2); it may speak HTTP/1 only, or be too old",

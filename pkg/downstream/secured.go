@@ -13,8 +13,9 @@ import (
 // secured accepts connections whose TLS handshake has succeeded. A goroutine accepts, and each handshake has one of its own.
 type secured struct {
 	net.Listener
-	g     *Gate
-	ready chan accepted
+	g      *Gate
+	ready  chan accepted
+	places chan struct{} // of the goroutines that make handshakes
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -32,7 +33,7 @@ type accepted struct {
 }
 
 func newSecured(lis net.Listener, g *Gate) *secured {
-	l := &secured{Listener: lis, g: g, ready: make(chan accepted)}
+	l := &secured{Listener: lis, g: g, ready: make(chan accepted), places: make(chan struct{}, g.cfg.MaxHandshakes)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -81,15 +82,28 @@ func (l *secured) accept() {
 			}
 			continue
 		}
-		if l.g.handshakes.Add(1) > int64(l.g.cfg.MaxHandshakes) {
-			l.g.handshakes.Add(-1)
-			reset(nc)
-			l.g.refuse(nc, reasonTooMany, nil)
-			continue
-		}
 		l.tasks.Add(1)
-		go l.handshake(nc)
+		h := &handshake{nc: nc, from: networkOf(clientAddress(nc))}
+		h.ctx, h.end = context.WithCancel(l.ctx)
+		if out := l.g.pending.enter(h); out != nil {
+			reset(out.nc)
+			out.end()
+		}
+		select {
+		case l.places <- struct{}{}: // at once, or once the one that is out has ended, or an Accept has taken one that is ready
+			go l.handshake(h)
+		case <-l.ctx.Done():
+			l.abandon(h)
+		}
 	}
+}
+
+// abandon ends a handshake that has not begun.
+func (l *secured) abandon(h *handshake) {
+	defer l.tasks.Done()
+	l.g.pending.leave(h)
+	h.end()
+	_ = h.nc.Close()
 }
 
 // give hands something to an Accept, unless the listener is closed before one asks.
@@ -102,17 +116,21 @@ func (l *secured) give(a accepted) bool {
 	}
 }
 
-func (l *secured) handshake(nc net.Conn) {
+func (l *secured) handshake(h *handshake) {
 	defer l.tasks.Done()
-	defer l.g.handshakes.Add(-1)
-	c, err := l.g.secure(l.ctx, nc)
-	switch {
+	defer func() { <-l.places }()
+	defer h.end()
+	c, err := l.g.secure(h.ctx, h.nc)
+	switch out := l.g.pending.leave(h); {
+	case out:
+		_ = h.nc.Close()
+		l.g.refuse(h.nc, reasonTooMany, nil)
 	case err == nil:
 		if !l.give(accepted{nc: c}) {
-			_ = nc.Close()
+			_ = h.nc.Close()
 		}
 	case l.ctx.Err() == nil: // else it is our own end
-		l.g.refuse(nc, reasonOf(err), err)
+		l.g.refuse(h.nc, reasonOf(err), err)
 	}
 }
 

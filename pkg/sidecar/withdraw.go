@@ -19,7 +19,7 @@ func (s *Sidecar) Accepting() <-chan struct{} { return s.accepting }
 const (
 	ByOperator registrar.Holder = "on request"
 	ByStop     registrar.Holder = "before a stop"
-	ByRestart  registrar.Holder = "while the app is started again"
+	ByRestart  registrar.Holder = "while the app is restarted"
 )
 
 // Withdraw takes all apps out of the registry and keeps them out until Restore by the same holder. Calls on them go on, and so do their

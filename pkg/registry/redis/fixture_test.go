@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ type backend struct {
 
 // fixture is a store in a namespace of its own.
 type fixture struct {
-	tries int // of what retry was given, each maybe a command of its own
+	tries atomic.Int64 // of what retry was given, each maybe a command of its own
 	*redis.Store
 	t      *testing.T
 	b      backend
@@ -139,7 +140,7 @@ func (f *fixture) register(inst registry.Instance, claim bool) (version uint64) 
 func (f *fixture) retry(do func() error) {
 	f.t.Helper()
 	for deadline := time.Now().Add(patience); ; {
-		f.tries++
+		f.tries.Add(1)
 		err := do()
 		if err == nil {
 			return

@@ -166,14 +166,14 @@ func (e *examination) refused(f *findings, in *redis.Inspection, reached, late b
 	}
 }
 
-// aclFix is the rule that gives a user what flyproxy needs.
+// aclFix is the rule that gives a user what flyproxy needs. It takes all else away, which is not to happen to the default user: that one
+// is everybody's.
 func aclFix(cfg *config.Config) string {
-	keys := "flyproxy:v1:{" + cfg.Registry.Namespace + "}:*"
-	user := cfg.Registry.Redis.Username
-	if user == "" {
-		user = "default"
+	user, rules := cfg.Registry.Redis.Username, strings.Join(redis.AccessRules(sidecar.RedisConfig(cfg)), " ")
+	if user == "" || user == "default" {
+		return "give flyproxy a user of its own, and write it into REDIS_URL (redis://flyproxy:<password>@…); in Redis: ACL SETUSER flyproxy on ><password> " + rules
 	}
-	return fmt.Sprintf("in Redis: ACL SETUSER %s ~%s &%s +@read +@write +@scripting +@pubsub +@connection +time", user, keys, keys)
+	return "have no other program use this user, as this takes all else from it; in Redis: ACL SETUSER " + user + " " + rules
 }
 
 // The price of the hosted Redis on Fly, in dollars for each 100,000 commands (https://fly.io/docs/upstash/redis/, November 2026).

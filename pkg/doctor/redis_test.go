@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flyproxy/flyproxy/pkg/doctor"
 	"github.com/flyproxy/flyproxy/pkg/registry/redis"
 	"github.com/flyproxy/flyproxy/pkg/registry/redistest"
 )
@@ -51,8 +52,11 @@ func TestRedis(t *testing.T) {
 	locked.Must("ACL", "SETUSER", "mute", "on", ">pa55", "~*", "&*", "+@all", "-eval", "-acl", "-multi", "-info")
 	// What is advised for a user is enough, and one command less is not.
 	for user, less := range map[string]string{"advised": "+info", "no-scripts": "-evalsha", "no-publish": "-publish", "no-channel": "resetchannels"} {
-		locked.Must("ACL", "SETUSER", user, "on", ">pa55", "~flyproxy:v1:{default}:*", "&flyproxy:v1:{default}:*",
-			"+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+time", "+info", less)
+		rule := []any{"ACL", "SETUSER", user, "on", ">pa55"}
+		for _, word := range redis.AccessRules(redis.Config{}) {
+			rule = append(rule, word)
+		}
+		locked.Must(append(rule, "+info", less)...)
 	}
 	at := func(s *redistest.Server) string { return "REDIS_URL=redis://" + s.Addr() }
 	as := func(user string) string { return "REDIS_URL=redis://" + user + ":pa55@" + locked.Addr() }
@@ -109,6 +113,47 @@ func TestRedis(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The line that was called enough let its user take away all that the Redis held. It is run here as it is printed.
+func TestAdvisedAccessRuleIsNoMoreThanFlyproxyNeeds(t *testing.T) {
+	s := redistest.Start(t, redistest.Config{})
+	s.Must("SET", "other-app", "precious")
+	s.Must("ACL", "SETUSER", "fp", "on", ">pa55", "+@all", "~*", "&*", "-publish") // too much, and yet not enough
+	env := []string{"REDIS_URL=redis://fp:pa55@" + s.Addr(), "FLYPROXY_REGISTRY_NAMESPACE=games"}
+	r := newHost(t, env...).examine(t)
+	expect(t, r, "redis", but("-redis.rights", "redis.commands-refused")...)
+	advise(t, s, r, "redis.commands-refused", "fp")
+	expect(t, newHost(t, env...).examine(t), "redis", "redis.reached", "redis.latency", "redis.clock", "redis.untold", "redis.rights", "redis.cost")
+	for _, command := range [][]any{{"FLUSHALL"}, {"FLUSHDB"}, {"SWAPDB", "0", "1"}, {"KEYS", "*"}, {"CLIENT", "KILL", "TYPE", "normal"}, {"GET", "other-app"}} {
+		if got := s.Text(append([]any{"ACL", "DRYRUN", "fp"}, command...)...); got == "OK" {
+			t.Errorf("%v is allowed", command)
+		}
+	}
+
+	// The default user is everybody's: it is not cut down, but another advised.
+	s.Must("ACL", "SETUSER", "default", "-publish")
+	r = newHost(t, "REDIS_URL=redis://"+s.Addr()).examine(t)
+	says(t, r, "redis.commands-refused", "REDIS_URL", "redis://flyproxy:<password>@")
+	advise(t, s, r, "redis.commands-refused", "flyproxy")
+	r = newHost(t, "REDIS_URL=redis://flyproxy:%3Cpassword%3E@"+s.Addr()).examine(t)
+	expect(t, r, "redis", "redis.reached", "redis.latency", "redis.clock", "redis.untold", "redis.rights", "redis.cost")
+}
+
+// advise runs the ACL line of a finding, which is to be for user.
+func advise(t *testing.T, s *redistest.Server, r *doctor.Report, id, user string) {
+	t.Helper()
+	for _, f := range r.Findings {
+		if _, line, ok := strings.Cut(f.Do, "in Redis: "); ok && f.ID == id && strings.HasPrefix(line, "ACL SETUSER "+user+" ") {
+			var command []any
+			for word := range strings.FieldsSeq(line) {
+				command = append(command, word)
+			}
+			s.Must(command...)
+			return
+		}
+	}
+	t.Fatalf("no line for %s in %s\n%s", user, id, show(t, r))
 }
 
 func usedMemory(t *testing.T, s *redistest.Server) int {

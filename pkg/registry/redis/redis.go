@@ -143,20 +143,27 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	prefix := "flyproxy:v1:{" + cfg.Namespace + "}:"
 	s := &Store{
 		client:  client,
 		codec:   cfg.Codec,
 		log:     cfg.Logger,
 		observe: cfg.Observe,
-		channel: prefix + "changes",
 		timeout: cfg.Timeout,
 		loads:   loadTable{turn: make(chan struct{}, 1)},
 	}
-	for _, name := range []string{"instances", "leases", "load", "version", "beat", "changes"} {
-		s.keys = append(s.keys, prefix+name)
-	}
+	s.name(cfg.Namespace)
 	return s, nil
+}
+
+// prefix begins the names of a namespace. Their braces have a cluster put all of them into one slot.
+func prefix(namespace string) string { return "flyproxy:v1:{" + namespace + "}:" }
+
+// name sets the names of the keys and the channel.
+func (s *Store) name(namespace string) {
+	s.channel = prefix(namespace) + "changes"
+	for _, name := range []string{"instances", "leases", "load", "version", "beat", "changes"} {
+		s.keys = append(s.keys, prefix(namespace)+name)
+	}
 }
 
 // Close closes all connections. A Watch must be ended by its context.

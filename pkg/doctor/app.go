@@ -117,6 +117,9 @@ func (e *examination) appSpeaks(ctx context.Context, f *findings, subject string
 			"have the app listen without TLS, or set upstream.tls on every flyproxy of the cluster, and health.mode to tcp")
 	case late(ctx):
 		f.skip(subject, "time ran out")
+	case errors.Is(err, errSilent): // the kernel accepts for a process that does not run
+		f.add(appSilent, subject, plain(err)+e.whoHas(at), "it hangs or is stopped: restart the app, its log says what it did last; if it never spoke gRPC, "+
+			"set apps[].address (GRPC_PORT) to the port of the gRPC server")
 	default:
 		f.add(appNotHTTP2, subject, plain(err)+e.whoHas(at), "set apps[].address (GRPC_PORT) to the port of the gRPC server; this one is another")
 	}

@@ -131,8 +131,8 @@ func TestApp(t *testing.T) {
 func TestSilentApp(t *testing.T) {
 	silent := stranger(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	r := newHost(t, "REDIS_URL=redis://"+redistest.Refusing(t), "GRPC_PORT="+port(silent)).examine(t)
-	expect(t, r, "app", "app.accepts", "app.advertised", "app.advertised-loopback", "app.not-http2", "not-checked")
-	says(t, r, "app.not-http2", "sends nothing")
+	expect(t, r, "app", "app.accepts", "app.advertised", "app.advertised-loopback", "app.silent", "not-checked")
+	says(t, r, "app.silent", "sends nothing", "restart the app")
 }
 
 // The app is where peers are told to dial, and not where it is said to be: the registrar takes it there.

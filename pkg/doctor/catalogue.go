@@ -43,6 +43,7 @@ const (
 	appUnreachable
 	appHTTP2
 	appNotHTTP2
+	appSilent
 	appTLS
 	appPlain
 	appServing
@@ -184,6 +185,7 @@ var catalogue = [kinds]struct {
 	appUnreachable:        {"app.unreachable", Error},
 	appHTTP2:              {"app.http2", OK},
 	appNotHTTP2:           {"app.not-http2", Error},
+	appSilent:             {"app.silent", Error},
 	appTLS:                {"app.tls", Error},
 	appPlain:              {"app.plaintext", Error},
 	appServing:            {"app.serving", OK},

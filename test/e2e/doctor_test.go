@@ -3,12 +3,14 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/flyproxy/flyproxy/pkg/registry/redistest"
@@ -102,6 +104,21 @@ func TestDoctor(t *testing.T) {
 		code, d := runDoctor(t, append(slices.Clone(s0.env), fmt.Sprintf("FLYPROXY_LISTEN=127.0.0.1:%d", stranger)))
 		if want := []string{"listeners.taken"}; code != 1 || !slices.Equal(d.bad(), want) {
 			t.Errorf("exit code %d, %q, want 1, %q", code, d.bad(), want)
+		}
+	})
+	t.Run("the app is stopped, which still accepts connections", func(t *testing.T) {
+		port := freePort(t)
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		hung := start(t, "app", nil, filepath.Join(filepath.Dir(flyproxy), "app"), "serve", address, "m3", "ams")
+		eventually(t, "the app accepts", func() bool {
+			conn, err := net.Dial("tcp", address)
+			return err == nil && conn.Close() == nil
+		})
+		hung.signal(syscall.SIGSTOP)
+		code, d := runDoctor(t, append(slices.Clone(s0.env), "FLYPROXY_INSTANCE_ID=m3", fmt.Sprintf("GRPC_PORT=%d", port),
+			fmt.Sprintf("FLYPROXY_LISTEN=localhost:%d", freePort(t)), fmt.Sprintf("FLYPROXY_ADMIN_LISTEN=127.0.0.1:%d", freePort(t))))
+		if want := []string{"app.silent", "sidecar.absent"}; code != 1 || !slices.Equal(d.bad(), want) {
+			t.Errorf("exit code %d, %q, want 1, %q\n%+v", code, d.bad(), want, d.Findings)
 		}
 	})
 	t.Run("a fault in the configuration", func(t *testing.T) {

@@ -22,7 +22,8 @@ func newDoctor(sys system, file *string) *cobra.Command {
 		Long: `Walks everything that can be wrong on this Machine: configuration, identity, ports, the app and its health service,
 Redis, our own record, each peer, names. It only looks: nothing is registered and nothing in Redis is changed.
 
-Run it where flyproxy runs, with the same environment, --config and --mode: on Fly, in fly ssh console.
+Run it where flyproxy runs, with the same environment and --config: on Fly, in fly ssh console. Without --mode, the mode is that of
+the flyproxy that runs.
 
 Exit code: 0 when all is well or there are notes only, 2 for warnings, 1 for errors, 78 when the configuration has faults.
 docs/troubleshooting.md says of each finding what it means.`,
@@ -52,7 +53,7 @@ docs/troubleshooting.md says of each finding what it means.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
-	cmd.Flags().StringVar(&mode, "mode", "", "sidecar or gateway, as serve was told; beats the configuration's mode")
+	cmd.Flags().StringVar(&mode, "mode", "", "sidecar or gateway; without it, as the flyproxy that runs or, if none does, the configuration")
 	cmd.Flags().DurationVar(&timeout, "timeout", doctor.DefaultTimeout, "time that all of it may take")
 	return cmd
 }

@@ -10,6 +10,7 @@ const (
 	configurationGood
 	configurationFault
 	configurationWarning
+	configurationMode
 	identityFly
 	identityElsewhere
 	identityIncomplete
@@ -31,6 +32,7 @@ const (
 	sidecarStale
 	sidecarUnroutable
 	listenersFlyproxy
+	listenersNotForUs
 	listenersFree
 	listenersTaken
 	listenersNoAddress
@@ -152,6 +154,7 @@ var catalogue = [kinds]struct {
 	configurationGood:     {"configuration.good", OK},
 	configurationFault:    {"configuration.fault", Error},
 	configurationWarning:  {"configuration.warning", Warning},
+	configurationMode:     {"configuration.mode", Note},
 	identityFly:           {"identity.fly", OK},
 	identityElsewhere:     {"identity.elsewhere", Note},
 	identityIncomplete:    {"identity.incomplete", Warning},
@@ -173,6 +176,7 @@ var catalogue = [kinds]struct {
 	sidecarStale:          {"sidecar.stale", Warning},
 	sidecarUnroutable:     {"sidecar.unroutable", Note},
 	listenersFlyproxy:     {"listeners.flyproxy", OK},
+	listenersNotForUs:     {"listeners.not-for-this-host", Note},
 	listenersFree:         {"listeners.free", Note},
 	listenersTaken:        {"listeners.taken", Error},
 	listenersNoAddress:    {"listeners.no-address", Error},

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 
 	"github.com/flyproxy/flyproxy/pkg/config"
@@ -8,9 +9,9 @@ import (
 
 // configuration loads the configuration and says everything that is wrong with it. With faults, the rest of the examination goes by
 // what is left of it.
-func (e *examination) configuration() (usable bool) {
+func (e *examination) configuration(ctx context.Context) (usable bool) {
 	f := e.found["configuration"]
-	cfg, err := config.Load(e.o.Config)
+	cfg, err := e.load(ctx, f)
 	var faults *config.Error
 	if errors.As(err, &faults) {
 		for _, fault := range faults.Faults {

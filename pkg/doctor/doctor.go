@@ -23,7 +23,7 @@ const DefaultTimeout = 10 * time.Second
 
 // Options are what an examination has of the world around it. Zero values are those of this host.
 type Options struct {
-	// Config is where the configuration is read from.
+	// Config is where the configuration is read from. Without a Mode, that of the flyproxy that runs is taken.
 	Config config.Options
 	// Version is that of this program.
 	Version string
@@ -65,7 +65,7 @@ func Run(ctx context.Context, o Options) Report {
 	for _, name := range Checks() {
 		e.found[name] = &findings{check: name}
 	}
-	report.ConfigurationUsable = e.configuration()
+	report.ConfigurationUsable = e.configuration(ctx)
 	e.walk(ctx)
 	for _, name := range Checks() {
 		report.Findings = append(report.Findings, e.found[name].all...)

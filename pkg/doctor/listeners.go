@@ -40,7 +40,11 @@ func (e *examination) listeners(ctx context.Context, f *findings) {
 			}
 			continue
 		}
-		e.listener(ctx, f, subject, target{network: "tcp", address: dialable(address), timeout: hereLimit, connects: 1})
+		if dial, ok := e.gatewayClient(ctx, address); ok {
+			e.listener(ctx, f, subject, target{network: "tcp", address: dial, timeout: hereLimit, connects: 1})
+		} else {
+			e.notForUs(f, subject)
+		}
 	}
 	subject := "admin.listen " + e.cfg.Admin.Listen
 	switch err := probe(ctx, dialable(e.cfg.Admin.Listen)); {
@@ -95,8 +99,11 @@ func (e *examination) notRefused(err error) string {
 func (e *examination) listener(ctx context.Context, f *findings, subject string, t target) {
 	_, err := greet(ctx, t)
 	if fallback, ok := e.cfg.ListenFallback(); ok && unknownName(err) {
-		t.address = dialable(fallback)
 		subject += ", a name that is unknown here, so " + fallback
+		if t.address, ok = e.gatewayClient(ctx, fallback); !ok {
+			e.notForUs(f, subject)
+			return
+		}
 		_, err = greet(ctx, t)
 	}
 	switch {
@@ -142,6 +149,12 @@ func (e *examination) listener(ctx context.Context, f *findings, subject string,
 		found = "it speaks HTTP/2, and does not answer as flyproxy" + e.whoHas(t.address) + ": " + status.Convert(err).Message()
 	}
 	f.add(listenersTaken, subject, found, "stop it, or set listen (FLYPROXY_LISTEN) to a free port; if it is the app, give it another port (GRPC_PORT)")
+}
+
+// notForUs says that a gateway was not dialled, as it would have refused us.
+func (e *examination) notForUs(f *findings, subject string) {
+	f.add(listenersNotForUs, subject, "the gateway listens here, as it says; not dialled, because none of this host's addresses is in downstream.allowed_networks ("+
+		strings.Join(e.cfg.Downstream.AllowedNetworks, ", ")+")", "")
 }
 
 // unknownName tells whether an address could not be dialled for its name.

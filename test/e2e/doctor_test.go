@@ -50,7 +50,12 @@ func readDiagnosis(t *testing.T, out string) *diagnosis {
 // runDoctor runs it with the environment of a sidecar, and gives its exit code too.
 func runDoctor(t *testing.T, env []string) (int, *diagnosis) {
 	t.Helper()
-	code, out := runCLI(t, env, "doctor", "--json", "--timeout", "30s")
+	return runDoctorAs(t, env)
+}
+
+func runDoctorAs(t *testing.T, env []string, args ...string) (int, *diagnosis) {
+	t.Helper()
+	code, out := runCLI(t, env, append([]string{"doctor", "--json", "--timeout", "30s"}, args...)...)
 	return code, readDiagnosis(t, out)
 }
 
@@ -166,6 +171,50 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("of the newer one: exit code %d, %q", code, d.bad())
 		}
 	})
+}
+
+// The mode of a gateway is often on its command line only, and its list of networks need not have loopback.
+func TestDoctorOfAGateway(t *testing.T) {
+	redis := redistest.Start(t, redistest.Config{})
+	admin, calls := freePort(t), freePort(t)
+	env := []string{
+		"REDIS_URL=redis://" + redis.Addr(), "FLYPROXY_SERVICE=battle", "FLYPROXY_INSTANCE_ID=gw", "FLYPROXY_REGION=ams",
+		fmt.Sprintf("FLYPROXY_ADMIN_LISTEN=127.0.0.1:%d", admin), fmt.Sprintf("FLYPROXY_LISTEN=[::]:%d", calls),
+		fmt.Sprintf("GRPC_PORT=%d", freePort(t)),
+	}
+	ready := func() bool { code, _ := get(t, fmt.Sprintf("http://127.0.0.1:%d/ready", admin)); return code == 200 }
+	for what, tc := range map[string]struct {
+		networks, says string
+	}{
+		"loopback is allowed":        {"127.0.0.0/8,::1/128", "listeners.flyproxy"},
+		"loopback is not allowed":    {"fdaa:dead::/32", "listeners.not-for-this-host"},
+		"IPv6's loopback is allowed": {"::1/128", "listeners.flyproxy"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			env := append(slices.Clone(env), "FLYPROXY_DOWNSTREAM_ALLOWED_NETWORKS="+tc.networks)
+			gw := start(t, "gateway", env, flyproxy, "serve", "--mode", "gateway")
+			eventually(t, "the gateway is ready", ready)
+			code, d := runDoctor(t, env)
+			if code != 0 || len(d.bad()) > 0 || !d.has("configuration.mode") || !d.has("record.not-expected") || !d.has("sidecar.ready") || !d.has(tc.says) {
+				t.Errorf("exit code %d, %q, want 0 and %s\n%+v", code, d.bad(), tc.says, d.Findings)
+			}
+			if strings.Contains(gw.output(), "a client was refused") {
+				t.Errorf("doctor is in the gateway's log:\n%s", gw.output())
+			}
+			code, d = runDoctorAs(t, env, "--mode", "gateway")
+			if code != 0 || len(d.bad()) > 0 || d.has("configuration.mode") || !d.has(tc.says) {
+				t.Errorf("with --mode: exit code %d, %q\n%+v", code, d.bad(), d.Findings)
+			}
+			code, d = runDoctorAs(t, env, "--mode", "sidecar") // who says it is believed: a sidecar may not listen there
+			if code != 78 || !d.has("configuration.fault") {
+				t.Errorf("with --mode sidecar: exit code %d, %q\n%+v", code, d.bad(), d.Findings)
+			}
+			gw.signal(syscall.SIGTERM)
+			if code := gw.exit(patience); code != 0 {
+				t.Errorf("the gateway ended with %d", code)
+			}
+		})
+	}
 }
 
 // On a Machine with a 6PN address of its own: an app that is bound to IPv4 is seen to be hidden from peers, or to be spliced.

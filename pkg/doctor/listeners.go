@@ -98,7 +98,7 @@ func (e *examination) notRefused(err error) string {
 // listener looks at one address for calls.
 func (e *examination) listener(ctx context.Context, f *findings, subject string, t target) {
 	_, err := greet(ctx, t)
-	if fallback, ok := e.cfg.ListenFallback(); ok && unknownName(err) {
+	if fallback, ok := e.cfg.ListenFallback(); ok && absentName(err) {
 		subject += ", a name that is unknown here, so " + fallback
 		if t.address, ok = e.gatewayClient(ctx, fallback); !ok {
 			e.notForUs(f, subject)
@@ -155,6 +155,13 @@ func (e *examination) listener(ctx context.Context, f *findings, subject string,
 func (e *examination) notForUs(f *findings, subject string) {
 	f.add(listenersNotForUs, subject, "the gateway listens here, as it says; not dialled, because none of this host's addresses is in downstream.allowed_networks ("+
 		strings.Join(e.cfg.Downstream.AllowedNetworks, ", ")+")", "")
+}
+
+// absentName tells whether an address could not be dialled because nobody knows its name. Any other failure of a look-up is one that a
+// gateway does not start with either.
+func absentName(err error) bool {
+	var name *net.DNSError
+	return errors.As(err, &name) && name.IsNotFound
 }
 
 // unknownName tells whether an address could not be dialled for its name.

@@ -54,8 +54,7 @@ unit: ## the tests themselves; import direction is one of them (pkg/archtest)
 	@# sync.Pool drops items at random under -race, so the true bound on allocations needs a run without it.
 	go test -count=1 -run TestAllocationsPerCall ./pkg/relay
 
-generate: ## write the generated code anew from proto/, and docs/configuration.md
-generate: ## write the generated code anew from proto/ and examples/proto/
+generate: ## write the generated code anew from proto/ and examples/proto/, and docs/configuration.md
 	go run ./tools/genproto
 	go run ./tools/gendocs
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -179,9 +180,24 @@ func TestShippedSupervisordFits(t *testing.T) {
 	if have := fmt.Sprint(f.KillTimeout); have != "30" || sum.Seconds() >= 30 || sum.Seconds() < 10 {
 		t.Errorf("stopping takes up to %v, kill_timeout is %s", sum, have)
 	}
-	// What fly.toml says of these times is so.
+	// What fly.toml says of these times is so, and they are all that it adds up.
+	said := regexp.MustCompile(`together have to stay below it: ([^.]*), so (\d+) s in all`).FindStringSubmatch(strings.ReplaceAll(read(t, flyTOML), "\n#", ""))
+	if said == nil {
+		t.Fatal("fly.toml does not add up what supervisord.conf takes")
+	}
+	adds := 0
+	for _, m := range regexp.MustCompile(`(\d+) s `).FindAllStringSubmatch(said[1], -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		adds += n
+	}
+	if want := fmt.Sprintf("%.0f", sum.Seconds()); said[2] != want || fmt.Sprint(adds) != want {
+		t.Errorf("supervisord.conf takes %s s; fly.toml says %s, of parts that make %d", want, said[2], adds)
+	}
 	for _, p := range programs {
-		if !strings.Contains(read(t, flyTOML), fmt.Sprintf("%.0f s ", p.StopWait.Seconds())) {
+		if !strings.Contains(said[1], fmt.Sprintf("%.0f s ", p.StopWait.Seconds())) {
 			t.Errorf("fly.toml says nothing of the %v of %s", p.StopWait, p.Name)
 		}
 	}

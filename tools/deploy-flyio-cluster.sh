@@ -19,8 +19,9 @@ usage() {
   cat <<TEXT
 Usage: tools/$name.sh [N] [--regions a,b,c] [--app NAME] [--config FILE] [--timeout SECONDS] [--dry-run]
 
-  N                  how many Machines the group app has in the end (3)
-  --regions a,b,c    spread them over these regions (default: where the app has Machines, else primary_region)
+  N                  how many Machines the group app has in the end (3); with --regions, in these regions together
+  --regions a,b,c    spread them over these regions (default: where the app has Machines, else primary_region).
+                     Machines in other regions stay as they are: they are named at the end, with the command that removes them
   --app NAME         the app's name (default: app in fly.toml); it is created if it does not exist
   --config FILE      the app's fly.toml (default: fly.toml of this project)
   --timeout SECONDS  how long to wait until all serve (300)
@@ -105,7 +106,8 @@ fi
 
 exists=1
 if ! answer=$("$fly" status --app "$app" 2>&1 </dev/null); then
-  if grep -Eqi 'could not find app|not found' <<<"$answer"; then exists=''
+  # The platform's two ways of saying it; a host that is not found is no app that is not there.
+  if grep -Eq 'Could not find App|^(Error: )?(failed to get app: )?app not found$' <<<"$answer"; then exists=''
   else fail "cannot look at app $app:" "$(tail -n 1 <<<"$answer")"; fi
 fi
 
@@ -216,29 +218,64 @@ scale=(scale count "app=$count" --app "$app" --yes)
 if [ -n "$regions" ]; then scale+=(--region "$regions"); fi
 do_it "${scale[@]}" || fail "the deploy is done, but scaling to $count failed" "Run it again, or: $fly ${scale[*]}"
 
+# elsewhere says which Machines of the group app are in other regions than those asked for: scaling leaves them alone. An app that was
+# created just now has none.
+elsewhere() {
+  if [ -z "$regions" ] || [ -z "$exists" ]; then return 0; fi
+  local list region n
+  if ! list=$("$fly" scale show --app "$app" --json 2>&1 </dev/null); then
+    say "(whether there are Machines in other regions is not known: $fly scale show --app $app)"
+    return 0
+  fi
+  awk -v regions=",$regions," '
+    /^ *"Process": / { inside = /"app",?$/; next }
+    /^ *"Regions": / { within = inside; next }
+    /^ *}/ { within = 0 }
+    within { gsub(/[":,]/, ""); if (!index(regions, "," $1 ",")) print $1, $2 }' <<<"$list" |
+    while read -r region n; do
+      say "$n more in $region, which is not among $regions: not counted, and billed. To remove: $fly scale count app=0 --region $region --app $app --yes"
+    done
+}
+
 # --- until they serve
 
 if [ -n "$dry" ]; then
   say "would run, until $count serve: $fly ${ask[*]} --command 'flyproxy status --json'"
+  elsewhere
   exit 0
 fi
 
-# bounded runs a command for at most $1 seconds. (There is no timeout(1) on macOS.)
+answers=$(mktemp "${TMPDIR:-/tmp}/$name.XXXXXX")
+group=''
+# clean ends what bounded has started, which a Ctrl-C does not reach.
+clean() {
+  if [ -n "$group" ]; then kill -TERM -- "-$group" 2>/dev/null || true; fi
+  rm -f "$answers"
+}
+trap clean EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# bounded runs a command for at most $1 seconds and then ends it, with all that it has started: fly may be a wrapper (a shim of asdf or
+# mise) with a child. What it writes is in the file $answers, since such a child would hold a pipe open. (macOS has no timeout(1).)
 bounded() {
-  local limit=$1 command dog code=0
+  local end=$((SECONDS + $1)) code=0
   shift
-  "$@" </dev/null &
-  command=$!
-  (
-    trap 'kill "$sleep" 2>/dev/null; exit 0' TERM
-    sleep "$limit" &
-    sleep=$!
-    wait "$sleep" && kill "$command"
-  ) >/dev/null 2>&1 &
-  dog=$!
-  wait "$command" || code=$?
-  kill "$dog" 2>/dev/null || true
-  wait "$dog" 2>/dev/null || true
+  set -m # a process group of its own
+  "$@" </dev/null >"$answers" 2>&1 &
+  group=$!
+  set +m
+  while kill -0 "$group" 2>/dev/null; do
+    if [ "$SECONDS" -ge "$end" ]; then
+      kill -TERM -- "-$group" 2>/dev/null || true
+      sleep 1
+      kill -KILL -- "-$group" 2>/dev/null || true
+      break
+    fi
+    sleep 0.2
+  done
+  wait "$group" 2>/dev/null || code=$?
+  group=''
   return "$code"
 }
 
@@ -265,13 +302,13 @@ while :; do
   left=$((end - SECONDS))
   if [ "$left" -lt 1 ]; then left=1; fi
   if [ "$left" -gt 30 ]; then left=30; fi
-  if answer=$(bounded "$left" "$fly" "${ask[@]}" --command 'flyproxy status --json' 2>&1) && list=$(instances <<<"$answer"); then
+  if bounded "$left" "$fly" "${ask[@]}" --command 'flyproxy status --json' && list=$(instances <"$answers"); then
     trouble=''
     serving=$(awk -v regions=",$regions," '$3 == "serving" && (regions == ",," || index(regions, "," $1 ","))' <<<"$list" | wc -l | tr -d ' ')
     if [ "$serving" = "$count" ]; then break; fi
     if [ "$last" != "$serving" ]; then say "$serving of $count serve"; last=$serving; fi
   else
-    trouble=$(tail -n 1 <<<"$answer")
+    trouble=$(tail -n 1 "$answers")
     trouble=${trouble:-fly ssh console ended without a word}
   fi
   if [ "$SECONDS" -ge "$end" ]; then
@@ -289,4 +326,6 @@ while :; do
 done
 
 say "$count serve"
-bounded 30 "$fly" "${ask[@]}" --command 'flyproxy status' || say "(the table could not be had: $fly ${ask[*]} --command 'flyproxy status')"
+if bounded 30 "$fly" "${ask[@]}" --command 'flyproxy status'; then cat "$answers"
+else say "(the table could not be had: $fly ${ask[*]} --command 'flyproxy status')"; fi
+elsewhere

@@ -83,6 +83,26 @@ func TestOtherRegions(t *testing.T) {
 	}
 }
 
+// A move to another region pays for both until the old one is emptied: the end says so, with the command, and that command does it.
+func TestMachinesElsewhereAreNamed(t *testing.T) {
+	t.Parallel()
+	pl := newPlace(t, standin.Platform{App: "test-battle", Machines: map[string]int{"ams": 3, "lhr": 1}}, "fly")
+	const remove = "scale count app=0 --region ams --app test-battle --yes"
+	pl.run(t, []string{redis}, "3", "--regions", "fra,lhr", "--dry-run").want(t, 0, "==> 3 more in ams,", "billed. To remove: fly "+remove)
+	r := pl.run(t, []string{redis}, "3", "--regions", "fra,lhr")
+	r.want(t, 0, "==> 3 serve", "==> 3 more in ams, which is not among fra,lhr: not counted, and billed. To remove: fly "+remove)
+	if strings.Contains(r.output, "more in lhr") || strings.Contains(r.output, "more in fra") {
+		t.Errorf("it names what was asked for:\n%s", r.output)
+	}
+	if out, err := pl.fly(t, strings.Fields(remove)...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	r = pl.run(t, []string{redis}, "3", "--regions", "fra,lhr")
+	if r.want(t, 0, "==> 3 serve"); strings.Contains(r.output, "more in") {
+		t.Errorf("it names what is gone:\n%s", r.output)
+	}
+}
+
 func TestDryRun(t *testing.T) {
 	t.Parallel()
 	pl := newPlace(t, standin.Platform{}, "fly")

@@ -1,12 +1,16 @@
 package deploy_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/flyproxy/flyproxy/test/deploy/standin"
+	"github.com/flyproxy/flyproxy/test/internal/proc"
 )
 
 func TestFlyIsMissing(t *testing.T) {
@@ -151,5 +155,61 @@ func TestNeverServes(t *testing.T) {
 				t.Errorf("it took %v", r.took)
 			}
 		})
+	}
+}
+
+// What an error of the network calls "not found" is a host, and no reason to create an app.
+func TestHostNotFoundIsNoMissingApp(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"dial tcp: lookup api.fly.io: host not found", "failed to get app: server returned 404 page not found", "organization not found",
+	} {
+		pl := newPlace(t, standin.Platform{Fail: map[string]string{"status": text}}, "fly")
+		r := pl.run(t, []string{redis})
+		r.want(t, 1, "cannot look at app test-battle:", "Error: "+text)
+		if r.changed() {
+			t.Errorf("%s: calls: %q", text, r.platform.Calls)
+		}
+	}
+	// The API's own words, of GraphQL and of the Machines API (fly-go, flaps_apps_test.go).
+	for _, text := range []string{`failed to get app: Could not find App "test-battle"`, "failed to get app: app not found"} {
+		pl := newPlace(t, standin.Platform{Fail: map[string]string{"status": text}}, "fly")
+		pl.run(t, []string{redis}, "1").want(t, 0, "app test-battle does not exist yet", "==> 1 serve")
+	}
+}
+
+// As a shim of asdf or mise, fly is a shell whose child does the work: when that hangs, --timeout holds all the same, and nothing of it is
+// left behind.
+func TestTimeoutHoldsForAWrapper(t *testing.T) {
+	t.Parallel()
+	pl := newPlace(t, standin.Platform{Hang: []string{"ssh"}})
+	wrapper := "#!/bin/sh\n'" + fly + "' \"$@\"\nexit $?\n"
+	if err := os.WriteFile(filepath.Join(pl.path, "fly"), []byte(wrapper), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := pl.run(t, []string{redis}, "2", "--timeout", "3")
+	r.want(t, 1, "after 3 s 0 of 2 serve:", "Run this again")
+	if r.took > 15*time.Second {
+		t.Errorf("it took %v", r.took)
+	}
+	proc.Eventually(t, "nothing is left running", func() bool { return len(pl.running(t)) == 0 })
+}
+
+// A Ctrl-C while it waits ends it at once, with what it has started and its file.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	pl := newPlace(t, standin.Platform{Hang: []string{"ssh"}}, "fly")
+	tmp := t.TempDir()
+	script := proc.StartCommand(t, "script", pl.script(t.Context(), []string{redis, "TMPDIR=" + tmp}, "2", "--timeout", "300"))
+	proc.Eventually(t, "a Machine is asked", func() bool {
+		return slices.ContainsFunc(pl.running(t), func(line string) bool { return strings.Contains(line, "ssh console") })
+	})
+	script.Signal(syscall.SIGINT)
+	if code := script.Exit(10 * time.Second); code != 130 {
+		t.Errorf("exit code %d\n%s", code, script.Output())
+	}
+	proc.Eventually(t, "nothing is left running", func() bool { return len(pl.running(t)) == 0 })
+	if files, err := os.ReadDir(tmp); err != nil || len(files) > 0 {
+		t.Errorf("files are left: %v, %v", files, err)
 	}
 }

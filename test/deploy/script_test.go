@@ -80,16 +80,52 @@ func newPlace(t *testing.T, p standin.Platform, names ...string) *place {
 	return pl
 }
 
+// environ is what processes of this place have, besides env. By the directory in it running finds them.
+func (pl *place) environ(env ...string) []string {
+	return append([]string{
+		"PATH=" + pl.path + ":/usr/bin:/bin", "HOME=" + pl.platform, standin.DirVariable + "=" + pl.platform, standin.FlyproxyVariable + "=" + flyproxy,
+	}, env...)
+}
+
+func (pl *place) script(ctx context.Context, env []string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(pl.project, "tools/deploy-flyio-cluster.sh"), args...)
+	cmd.Env = pl.environ(env...)
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// fly is a call of the stand-in, as a user makes one.
+func (pl *place) fly(t *testing.T, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), fly, args...)
+	cmd.Env = pl.environ()
+	return cmd
+}
+
+// running are the command lines of this place's processes.
+func (pl *place) running(t *testing.T) (all []string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("processes cannot be listed: %v", err)
+	}
+	for _, file := range files {
+		environ, err := os.ReadFile(file) // it may be gone, or another user's
+		if err != nil || !slices.Contains(strings.Split(string(environ), "\x00"), standin.DirVariable+"="+pl.platform) {
+			continue
+		}
+		if line, err := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline")); err == nil && len(line) > 0 {
+			all = append(all, strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " ")))
+		}
+	}
+	return all
+}
+
 // run runs the script with these variables alone, within a minute.
 func (pl *place) run(t *testing.T, env []string, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(pl.project, "tools/deploy-flyio-cluster.sh"), args...)
-	cmd.Env = append([]string{
-		"PATH=" + pl.path + ":/usr/bin:/bin", "HOME=" + pl.platform, standin.DirVariable + "=" + pl.platform, standin.FlyproxyVariable + "=" + flyproxy,
-	}, env...)
-	cmd.WaitDelay = 5 * time.Second
+	cmd := pl.script(ctx, env, args...)
 	start := time.Now()
 	out, err := cmd.CombinedOutput()
 	r := result{output: string(out), took: time.Since(start)}
@@ -136,7 +172,7 @@ func (r result) commands() []string {
 // changed tells whether a call has changed anything.
 func (r result) changed() bool {
 	for _, c := range r.commands() {
-		if !slices.Contains([]string{"auth whoami", "status --app", "secrets list", "ssh console"}, c) {
+		if !slices.Contains([]string{"auth whoami", "status --app", "secrets list", "ssh console", "scale show"}, c) {
 			return true
 		}
 	}

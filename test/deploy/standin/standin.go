@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -121,6 +122,7 @@ var flags = map[string][]string{
 	"secrets set":    {"--app", "--stage"},
 	"deploy":         {"--app", "--config", "--ha=false", "--yes", "--primary-region", "--build-arg"},
 	"scale count":    {"--app", "--yes", "--region"},
+	"scale show":     {"--app", "--json"},
 	"ssh console":    {"--app", "--process-group", "--quiet", "--container", "--command"},
 }
 
@@ -187,6 +189,8 @@ func (p *Platform) run(args []string, stdin string) error {
 		return nil
 	case is("scale", "count"):
 		return p.scale(args)
+	case is("scale", "show"):
+		return p.show()
 	case is("ssh", "console"):
 		return p.ssh(args)
 	}
@@ -223,7 +227,30 @@ func (p *Platform) scale(args []string) error {
 			have--
 		}
 	}
+	maps.DeleteFunc(p.Machines, func(_ string, n int) bool { return n == 0 })
 	return nil
+}
+
+// show prints the groups as the real tool does with --json (flyctl, internal/command/scale/show_machines.go): here the group app, and a
+// gateway in each of its regions.
+func (p *Platform) show() error {
+	type group struct {
+		Process string
+		Count   int
+		CPUKind string
+		CPUs    int
+		Memory  int
+		Regions map[string]int
+	}
+	app, gateway := group{"app", 0, "shared", 1, 512, p.Machines}, group{"gateway", 0, "shared", 1, 256, make(map[string]int)}
+	for region, n := range p.Machines {
+		app.Count += n
+		gateway.Count++
+		gateway.Regions[region] = 1
+	}
+	data, err := json.MarshalIndent([]group{app, gateway}, "", "    ")
+	fmt.Println(string(data))
+	return err
 }
 
 // ssh runs the command in a Machine: the real flyproxy, which asks for the status there.

@@ -3,11 +3,9 @@ package flyconfig
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/flyproxy/flyproxy/pkg/admin"
@@ -19,60 +17,69 @@ var secretNames = []string{
 	"REDIS_URL", "REDIS_PASSWORD", "JWT_SECRET", "SMTP_USER", "SMTP_PASS", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY",
 }
 
-// Agree gives what of a file does not fit flyproxy as it would run there with the file's [env]: ports, paths, times, and which
-// groups are checked and scraped. Dir is where supervisord.conf is looked for, whose times have to fit into kill_timeout.
+// Agree gives what of a file does not fit flyproxy as it would run there with the file's [env]: commands, ports, paths, times, and
+// which groups are checked and scraped. Dir is where supervisord.conf is looked for, whose times have to fit into kill_timeout.
 func Agree(f *File, dir string) []Fault {
 	r := &report{file: f.path, line: f.line}
 	r.noSecretsAt("env.", f.Env)
+	if f.MachineConfig != "" {
+		machine := &report{}
+		machine.containersAgree(f, dir, r)
+		return append(r.sorted(), machine.sorted()...)
+	}
 	var need time.Duration
 	whose := ""
+	var all []place
 	for _, group := range f.Groups() {
-		command := f.Processes[group]
-		if len(f.Processes) > 0 && !RunsFlyproxy(command) {
+		at := "processes." + group
+		line, err := words(f.Processes[group])
+		if err != nil || len(f.Processes) > 0 && !startsFlyproxy(line) {
+			continue // said by Load, or another program's
+		}
+		inv, ok := r.invocation(at, line, dir)
+		if !ok {
 			continue
 		}
-		cfg := r.configuration("env.", f.Env, "processes."+group, command)
-		if cfg == nil {
+		p := place{prefix: "env.", env: f.Env, at: at, mode: inv.Mode}
+		if p.cfg = r.configuration(&p); p.cfg == nil {
 			return r.sorted()
 		}
-		port, _ := adminAndListenPorts(cfg)
-		r.ready(f, group, port)
-		r.scraped(f, group, port)
-		if t, w := r.stopTime(group, command, cfg, dir); t > need {
+		all = append(all, p)
+		r.listeners(f, group, &p, r)
+		if t, w := r.stopTime(at, line, inv, p.cfg, dir); t > need {
 			need, whose = t, w
 		}
 	}
+	r.warnings(all)
 	r.stops(f, need, whose)
-	if f.MachineConfig != "" {
-		return append(r.sorted(), agreeContainers(f, dir)...)
-	}
 	return r.sorted()
 }
 
-// mode is what a command says after --mode.
-func mode(command string) string {
-	parts, err := words(command)
-	if err != nil {
-		return ""
-	}
-	for i, p := range parts {
-		if value, ok := strings.CutPrefix(p, "--mode="); ok {
-			return value
-		}
-		if p == "--mode" && i+1 < len(parts) {
-			return parts[i+1]
-		}
-		if p == "--" {
-			break // what follows is the app's
-		}
-	}
-	return ""
-}
+// startsFlyproxy tells whether the command line of a process group starts flyproxy, by itself or under supervisord.
+func startsFlyproxy(line []string) bool { return IsFlyproxy(line) || isSupervisord(line) }
 
-// RunsFlyproxy tells whether the command of a process group starts flyproxy, by itself or under supervisord.
-func RunsFlyproxy(command string) bool {
-	parts, err := words(command)
-	return err == nil && len(parts) > 0 && slices.Contains([]string{"flyproxy", "supervisord"}, path.Base(parts[0]))
+func isSupervisord(line []string) bool { return len(line) > 0 && path.Base(line[0]) == "supervisord" }
+
+// invocation reads the command line at a key: of flyproxy itself, or of the one that supervisord starts. Without any the image says what
+// is started, and that is taken to be a sidecar. It is not ok where there is nothing to go on with, of which all has been said.
+func (r *report) invocation(at string, line []string, dir string) (inv Invocation, ok bool) {
+	switch {
+	case len(line) == 0:
+		return Invocation{Command: "serve"}, true
+	case isSupervisord(line):
+		return r.supervised(at, filepath.Join(dir, supervisordConf)), true
+	}
+	inv, err := ParseCommand(line)
+	var wrong *CommandError
+	switch {
+	case errors.As(err, &wrong):
+		r.fault(at, wrong.Fix, "%s", wrong.Problem)
+		return inv, false
+	case !inv.Serves():
+		r.fault(at, "write flyproxy serve, or flyproxy run -- and the app", "flyproxy %s accepts no calls", inv.Command)
+		return inv, false
+	}
+	return inv, true
 }
 
 // noSecretsAt faults variables of an environment, whose keys begin with prefix, that have to be secrets.
@@ -88,41 +95,6 @@ func (r *report) noSecretsAt(prefix string, env map[string]any) {
 			r.fault(prefix+name, "remove it, and run: fly secrets set "+name+"=…", "secrets do not belong into a file")
 		}
 	}
-}
-
-// configuration is flyproxy's in a Machine with that environment, whose keys begin with prefix, and started by the command that
-// stands at a key; nil where it is not good.
-func (r *report) configuration(prefix string, env map[string]any, at, command string) *config.Config {
-	environ := []string{
-		"FLYPROXY_MODE=" + mode(command), // an empty one counts as not set
-		"FLY_APP_NAME=app", "FLY_MACHINE_ID=machine", "FLY_REGION=ams", "FLY_PRIVATE_IP=fdaa::3", "REDIS_HOST=redis.internal",
-	}
-	for name, value := range env {
-		environ = append(environ, fmt.Sprintf("%s=%v", name, value))
-	}
-	cfg, err := config.Load(config.Options{Environ: environ, Hostname: "machine"})
-	var faults *config.Error
-	switch {
-	case err == nil:
-		return cfg
-	case errors.As(err, &faults):
-		for _, f := range faults.Faults {
-			key := strings.TrimSuffix(prefix, ".")
-			if _, set := env[f.Source]; set {
-				key = prefix + f.Source
-			} else if f.Source == "FLYPROXY_MODE" {
-				key = at
-			}
-			what := f.Problem
-			if f.Key != "" {
-				what = f.Key + ": " + what
-			}
-			r.fault(key, f.Fix, "flyproxy: %s", what)
-		}
-	default:
-		r.fault(strings.TrimSuffix(prefix, "."), "", "flyproxy: %v", err)
-	}
-	return nil
 }
 
 func (r *report) ready(f *File, group string, port int) {
@@ -185,30 +157,12 @@ func (r *report) stops(f *File, need time.Duration, whose string) {
 }
 
 // stopTime is how long a group's Machine may take to end, and by what.
-func (r *report) stopTime(group, command string, cfg *config.Config, dir string) (takes time.Duration, whose string) {
-	parts, err := words(command)
-	if err != nil {
-		return 0, "" // said by Load
-	}
+func (r *report) stopTime(at string, line []string, inv Invocation, cfg *config.Config, dir string) (takes time.Duration, whose string) {
 	switch {
-	case len(parts) > 0 && path.Base(parts[0]) == "supervisord":
-		return r.supervisord("processes."+group, filepath.Join(dir, "supervisord.conf"))
-	case len(parts) > 1 && parts[1] == "run":
+	case isSupervisord(line):
+		return r.supervisordTime(at, filepath.Join(dir, supervisordConf))
+	case inv.Command == "run":
 		return cfg.Drain.Settle + cfg.Run.StopTimeout + cfg.Drain.Timeout, "flyproxy run's drain.settle, run.stop_timeout and drain.timeout"
 	}
 	return cfg.Drain.Timeout, "flyproxy's drain.timeout"
-}
-
-// supervisord gives the time that the programs of a file may take to stop; none where the file is not there, as for an image that
-// is built elsewhere.
-func (r *report) supervisord(key, file string) (takes time.Duration, whose string) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, ""
-	}
-	takes, err = StopTime(text)
-	if err != nil {
-		r.fault(key, "correct "+file, "%v", err)
-	}
-	return takes, "what " + file + " gives its programs to stop"
 }

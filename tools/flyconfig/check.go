@@ -13,6 +13,9 @@ import (
 // signals are those that fly-go accepts for stopping a Machine.
 var signals = []string{"SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM"}
 
+// appName is what the platform accepts (fly-go, flaps_error_test.go).
+var appName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,61}$`)
+
 // maxKillTimeout is the platform's bound (fly.io/docs/reference/configuration).
 const maxKillTimeout = 300 * time.Second
 
@@ -48,8 +51,11 @@ func Load(path, dir string) (*File, []Fault, error) {
 }
 
 func (r *report) top(f *File) {
-	if f.App == "" {
+	switch {
+	case f.App == "":
 		r.fault("app", `write app = "name"`, "the name of the app is missing")
+	case !appName.MatchString(f.App):
+		r.fault("app", "write less than 63 small letters, digits and dashes", "%q is no name of an app", f.App)
 	}
 	if f.KillSignal != "" {
 		r.oneOf("kill_signal", f.KillSignal, signals...)
@@ -230,21 +236,5 @@ func (r *report) restart(all []Restart) {
 		if s.Retries < 0 {
 			r.fault(key+".retries", "write 0 or more", "%d is negative", s.Retries)
 		}
-	}
-}
-
-func (r *report) services(f *File) {
-	for i, s := range f.Services {
-		key := fmt.Sprintf("services[%d]", i)
-		r.port(key+".internal_port", s.InternalPort)
-		if s.Protocol != "" {
-			r.oneOf(key+".protocol", s.Protocol, "tcp", "udp")
-		}
-		if len(s.Ports) == 0 {
-			r.fault(key, "add [[services.ports]], or remove the service: 6PN needs none", "a service without ports serves nobody")
-		}
-	}
-	if f.HTTPService != nil {
-		r.port("http_service.internal_port", f.HTTPService.InternalPort)
 	}
 }

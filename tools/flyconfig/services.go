@@ -1,5 +1,7 @@
 package flyconfig
 
+import "fmt"
+
 // Service is a port that Fly's proxy answers for. An app that only speaks over 6PN needs none.
 type Service struct {
 	Protocol           string         `toml:"protocol"`
@@ -91,4 +93,24 @@ type MachineCheck struct {
 	Entrypoint  []string `toml:"entrypoint"`
 	KillSignal  string   `toml:"kill_signal"`
 	KillTimeout any      `toml:"kill_timeout"`
+}
+
+// anyService is what a Service and an HTTPService have in common.
+type anyService struct {
+	key         string
+	port        int
+	autoStop    any
+	concurrency *Concurrency
+	processes   []string
+}
+
+func (f *File) allServices() []anyService {
+	var all []anyService
+	for i, s := range f.Services {
+		all = append(all, anyService{fmt.Sprintf("services[%d]", i), s.InternalPort, s.AutoStop, s.Concurrency, s.Processes})
+	}
+	if s := f.HTTPService; s != nil {
+		all = append(all, anyService{"http_service", s.InternalPort, s.AutoStop, s.Concurrency, s.Processes})
+	}
+	return all
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // An edit replaces one text of a shipped file. Want is a part of the fault that this has to give; it stands on the line of the
-// edit, or on the one where the text at stands.
+// edit, or on the one where the text at stands. At is "-" where no line is expected, and ends with : where another file is meant.
 type edit struct {
 	old, new, want string
 	at             string
@@ -49,7 +49,7 @@ var flyEdits = []edit{
 	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_ROUTING_POLCY = "round_robin"`, want: "env.FLYPROXY_ROUTING_POLCY: flyproxy: unknown environment variable; did you mean FLYPROXY_ROUTING_POLICY?"},
 	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_ADMIN_LISTEN = "[::]:9090"`, want: "checks: no check awaits flyproxy in group app", at: "-"},
 	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_DOWNSTREAM_TLS_ENABLED = "true"`, want: "env: flyproxy: downstream.tls.cert_file: missing", at: "[env]"},
-	{old: `--mode gateway`, new: `--mode gatway`, want: "processes.gateway: flyproxy: mode: not a value of this key; write sidecar or gateway"},
+	{old: `--mode gateway`, new: `--mode gatway`, want: `processes.gateway: --mode is "gatway"; write sidecar or gateway`},
 	{old: `GRPC_PORT = "50051"`, new: `GRPC_PORT = ["50051"]`, want: "env.GRPC_PORT: the value is not text"},
 	// groups
 	{old: `gateway = "flyproxy serve --mode gateway"`, new: `gateway = "flyproxy serve 'x"`, want: "processes.gateway: "},
@@ -124,6 +124,9 @@ func TestWrongEdits(t *testing.T) {
 		edits         []edit
 	}{
 		{flyTOML, flyTOML, flyEdits},
+		{flyTOML, flyTOML, brokenOnFly},
+		{"supervisord.conf", flyTOML, brokenSupervisord},
+		{machine, containers, brokenContainers},
 		{containers, containers, containerEdits},
 		{machine, containers, machineEdits},
 	} {
@@ -144,7 +147,7 @@ func TestWrongEdits(t *testing.T) {
 				for _, fault := range faults {
 					text := fault.String()
 					said = append(said, text)
-					if strings.Contains(text, e.want) && (strings.HasPrefix(text, where) || e.at == "-" || e.at == "json:") && fault.Fix != "" {
+					if strings.Contains(text, e.want) && (strings.HasPrefix(text, where) || e.at == "-" || strings.HasSuffix(e.at, ":")) && fault.Fix != "" {
 						return
 					}
 				}
@@ -160,7 +163,7 @@ func lineOf(t *testing.T, before, after string, e edit) int {
 	number := func(text string, index int) int { return 1 + strings.Count(text[:index], "\n") }
 	at, n := e.at, 0
 	switch {
-	case at == "" || at == "-" || at == "json:":
+	case at == "" || at == "-" || strings.HasSuffix(at, ":"):
 		return number(before, strings.Index(before, e.old))
 	case strings.HasPrefix(at, "[[3]] "):
 		at = `processes = ["app", "gateway"]`

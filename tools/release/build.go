@@ -14,12 +14,13 @@ import (
 	"time"
 )
 
-// files are what an archive holds beside the binary.
-var files = []string{"LICENSE", "README.md", "configs/flyproxy.yaml"}
-
 // build makes the archives of the module at root, and their checksums, in out.
 func build(ctx context.Context, root, out, version string, all []target) error {
 	at, err := commitTime(ctx, root)
+	if err != nil {
+		return err
+	}
+	files, err := list(ctx, root)
 	if err != nil {
 		return err
 	}
@@ -42,7 +43,7 @@ func build(ctx context.Context, root, out, version string, all []target) error {
 		if err != nil {
 			return err
 		}
-		data, err := pack(root, version, t, binary, at)
+		data, err := pack(root, version, t, files, binary, at)
 		if err != nil {
 			return err
 		}
@@ -73,8 +74,8 @@ func compile(ctx context.Context, root, version string, t target) ([]byte, error
 	return os.ReadFile(binary)
 }
 
-// pack makes the archive. Everything lies in one directory, so that unpacking litters nowhere.
-func pack(root, version string, t target, binary []byte, at time.Time) ([]byte, error) {
+// pack makes the archive of the binary and of files at root. Everything lies in one directory, so that unpacking litters nowhere.
+func pack(root, version string, t target, files []string, binary []byte, at time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression) // its header has no name and no time
 	if err != nil {
@@ -95,7 +96,11 @@ func pack(root, version string, t target, binary []byte, at time.Time) ([]byte, 
 		if err != nil {
 			return nil, err
 		}
-		if err := add(name, 0o644, data); err != nil {
+		mode, err := mode(root, name)
+		if err != nil {
+			return nil, err
+		}
+		if err := add(name, mode, data); err != nil {
 			return nil, err
 		}
 	}

@@ -61,7 +61,7 @@ func run(ctx context.Context, out, version string, only bool, all []target) erro
 			return err
 		}
 	}
-	if err := verify(ctx, out, version, all); err != nil {
+	if err := verify(ctx, ".", out, version, all); err != nil {
 		return err
 	}
 	fmt.Printf("%s: %d archives of %s, verified\n", out, len(all), version)
@@ -76,7 +76,7 @@ func commitTime(ctx context.Context, root string) (time.Time, error) {
 		cmd.Dir = root
 		data, err := cmd.Output()
 		if err != nil {
-			return time.Time{}, fmt.Errorf("ask git for the commit's time (without git, set SOURCE_DATE_EPOCH): %w", err)
+			return time.Time{}, fmt.Errorf("ask git for the commit's time (or set SOURCE_DATE_EPOCH): %w", err)
 		}
 		text = strings.TrimSpace(string(data))
 	}

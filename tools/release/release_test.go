@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func TestBuildTwice(t *testing.T) {
 		if err := build(ctx, "../..", out, version, []target{host}); err != nil {
 			t.Fatal(err)
 		}
-		if err := verify(ctx, out, version, []target{host}); err != nil {
+		if err := verify(ctx, "../..", out, version, []target{host}); err != nil {
 			t.Fatal(err)
 		}
 		t.Setenv("TZ", "Asia/Tokyo")
@@ -45,6 +46,10 @@ func TestBuildTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	files, err := list(ctx, "../..")
+	if err != nil {
+		t.Fatal(err)
+	}
 	binary := contents[strings.TrimSuffix(host.archive(version), ".tar.gz")+"/flyproxy"].data
 	other := target{"linux", "arm64"}
 	if host == other {
@@ -55,11 +60,14 @@ func TestBuildTwice(t *testing.T) {
 		make func() ([]byte, error)
 		want string
 	}{
-		"another platform": {other, func() ([]byte, error) { return pack("../..", version, other, binary, time.Unix(0, 0)) }, "not for " + other.String()},
+		"another platform": {other, func() ([]byte, error) { return pack("../..", version, other, files, binary, time.Unix(0, 0)) }, "not for " + other.String()},
 		"another version": {host, func() ([]byte, error) {
-			return pack("../..", version, host, bytes.ReplaceAll(binary, []byte(version), []byte("v0.0.0-tset")), time.Unix(0, 0))
+			return pack("../..", version, host, files, bytes.ReplaceAll(binary, []byte(version), []byte("v0.0.0-tset")), time.Unix(0, 0))
 		}, "not the version " + version},
-		"no binary":      {host, func() ([]byte, error) { return pack("../..", version, host, nil, time.Unix(0, 0)) }, "flyproxy is empty"},
+		"a file is missing": {host, func() ([]byte, error) {
+			return pack("../..", version, host, slices.DeleteFunc(slices.Clone(files), func(f string) bool { return f == "docs/quickstart.md" }), binary, time.Unix(0, 0))
+		}, "has no docs/quickstart.md"},
+		"no binary":      {host, func() ([]byte, error) { return pack("../..", version, host, files, nil, time.Unix(0, 0)) }, "flyproxy is empty"},
 		"not an archive": {host, func() ([]byte, error) { return []byte("gone"), nil }, "EOF"},
 		"cut off":        {host, func() ([]byte, error) { return archive[:len(archive)/2], nil }, "unexpected EOF"},
 	} {
@@ -67,7 +75,7 @@ func TestBuildTwice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := verifyArchive(ctx, data, version, tc.as); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if err := verifyArchive(ctx, data, version, tc.as, files); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
 		}
 	}
@@ -78,7 +86,7 @@ func TestBuildTwice(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(one, checksums), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := verify(ctx, one, version, []target{host}); err == nil || !strings.Contains(err.Error(), checksums) {
+		if err := verify(ctx, "../..", one, version, []target{host}); err == nil || !strings.Contains(err.Error(), checksums) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -102,4 +110,35 @@ func read(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// An archive once held a README of which all links but one led nowhere, and nothing to deploy with.
+func TestArchiveHasWhatItsPagesLeadTo(t *testing.T) {
+	files, err := list(t.Context(), "../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"docs/quickstart.md", "fly.toml", "supervisord.conf", "Dockerfile", "configs/fly-containers.json", "tools/deploy-flyio-cluster.sh"} {
+		if !slices.Contains(files, name) {
+			t.Errorf("it has no %s", name)
+		}
+	}
+	all := func() map[string]packed {
+		contents := make(map[string]packed)
+		for _, name := range files {
+			contents["top/"+name] = packed{data: read(t, filepath.Join("../..", name))}
+		}
+		return contents
+	}
+	if err := links(all()); err != nil {
+		t.Error(err)
+	}
+	contents := all()
+	delete(contents, "top/docs/quickstart.md")
+	if err := links(contents); err == nil || !strings.Contains(err.Error(), "top/README.md leads to docs/quickstart.md, which is not there") {
+		t.Errorf("a link to nothing is not found: %v", err)
+	}
+	if _, err := list(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "in a clone of the repository") {
+		t.Errorf("without git: %v", err)
+	}
 }

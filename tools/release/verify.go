@@ -14,15 +14,21 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 )
 
-// verify checks what a user would rely on: the checksums, what is in each archive, that each binary is for its platform, and that the
+// verify checks what a user would rely on: the checksums, that each archive has the files at root and that their links lead somewhere, that each binary is for its platform, and that the
 // one for this machine runs and says the version.
-func verify(ctx context.Context, out, version string, all []target) error {
+func verify(ctx context.Context, root, out, version string, all []target) error {
+	files, err := list(ctx, root)
+	if err != nil {
+		return err
+	}
 	sums, err := os.ReadFile(filepath.Join(out, checksums))
 	if err != nil {
 		return err
@@ -41,7 +47,7 @@ func verify(ctx context.Context, out, version string, all []target) error {
 		if !strings.Contains("\n"+string(sums), "\n"+line) {
 			faults = append(faults, fmt.Errorf("%s: %s has another checksum, or none", name, checksums))
 		}
-		if err := verifyArchive(ctx, data, version, t); err != nil {
+		if err := verifyArchive(ctx, data, version, t, files); err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", name, err))
 		}
 	}
@@ -53,7 +59,7 @@ func verify(ctx context.Context, out, version string, all []target) error {
 	return errors.Join(faults...)
 }
 
-func verifyArchive(ctx context.Context, data []byte, version string, t target) error {
+func verifyArchive(ctx context.Context, data []byte, version string, t target, files []string) error {
 	contents, err := unpack(data)
 	if err != nil {
 		return err
@@ -62,7 +68,7 @@ func verifyArchive(ctx context.Context, data []byte, version string, t target) e
 	for name, f := range contents {
 		short, ok := strings.CutPrefix(name, top)
 		mode := fs.FileMode(0o644)
-		if short == "flyproxy" {
+		if short == "flyproxy" || strings.HasSuffix(short, ".sh") {
 			mode = 0o755
 		}
 		switch {
@@ -79,6 +85,9 @@ func verifyArchive(ctx context.Context, data []byte, version string, t target) e
 			return fmt.Errorf("it has no %s", name)
 		}
 	}
+	if err := links(contents); err != nil {
+		return err
+	}
 	binary := contents[top+"flyproxy"].data
 	if err := platform(binary, t); err != nil {
 		return err
@@ -87,6 +96,31 @@ func verifyArchive(ctx context.Context, data []byte, version string, t target) e
 		return nil
 	}
 	return runs(ctx, binary, version)
+}
+
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+// links checks that what the pages of an archive lead to is in it.
+func links(contents map[string]packed) error {
+	there := make(map[string]bool) // files, and the directories above them
+	for name := range contents {
+		for ; name != "."; name = path.Dir(name) {
+			there[name] = true
+		}
+	}
+	var faults []error
+	for name, f := range contents {
+		if path.Ext(name) != ".md" {
+			continue
+		}
+		for _, m := range link.FindAllSubmatch(f.data, -1) {
+			to, _, _ := strings.Cut(string(m[1]), "#")
+			if to != "" && !strings.Contains(to, "://") && !there[path.Join(path.Dir(name), to)] {
+				faults = append(faults, fmt.Errorf("%s leads to %s, which is not there", name, to))
+			}
+		}
+	}
+	return errors.Join(faults...)
 }
 
 type packed struct {
@@ -158,11 +192,11 @@ func runs(ctx context.Context, binary []byte, version string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "flyproxy")
-	if err := os.WriteFile(path, binary, 0o755); err != nil {
+	program := filepath.Join(dir, "flyproxy")
+	if err := os.WriteFile(program, binary, 0o755); err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(ctx, path, "version").Output()
+	out, err := exec.CommandContext(ctx, program, "version").Output()
 	if err != nil {
 		return fmt.Errorf("the binary does not run: %w", err)
 	}

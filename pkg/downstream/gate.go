@@ -116,8 +116,8 @@ func (l *filtered) Accept() (net.Conn, error) {
 		if registry.Allowed(l.g.cfg.Networks, clientAddress(nc)) {
 			return nc, nil
 		}
+		l.g.refuse(nc, reasonAddress, nil) // first, so that who sees it closed finds it counted
 		reset(nc)
-		l.g.refuse(nc, reasonAddress, nil)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -211,6 +212,9 @@ func (f *files) client(pair ...[]byte) *tls.Config {
 // only checks that this reason was counted n times, and no other at all.
 func (g *guarded) only(t *testing.T, reason string, n uint64) {
 	t.Helper()
+	if reason != "" { // a client may see the end of its connection before it is counted
+		eventually(t, fmt.Sprintf("%d refused for %s", n, reason), func() bool { return g.Refused()[reason] >= n })
+	}
 	for r, got := range g.Refused() {
 		if want := map[bool]uint64{true: n}[r == reason]; got != want {
 			t.Errorf("refused for %s: %d, want %d\n%s", r, got, want, strings.TrimSpace(g.log.String()))

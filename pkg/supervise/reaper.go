@@ -138,7 +138,7 @@ type started struct {
 }
 
 // Start starts a program with our own standard input, output and error, in a process group of its own: what is sent to our group, as
-// a terminal does at Ctrl-C, reaches it only by us. On Linux it gets SIGTERM if this process dies without having stopped it, unless it has changed its user meanwhile
+// a terminal does at Ctrl-C, reaches it by us only. On Linux it gets SIGTERM if this process dies without having stopped it, unless it has changed its user meanwhile
 // (prctl(2), PR_SET_PDEATHSIG). The error wraps [ErrNotFound] or [ErrNotExecutable] where that is the reason. After Close it fails.
 func (r *Reaper) Start(c Command) (*Process, error) {
 	answer := make(chan started, 1)
@@ -231,19 +231,28 @@ func (r *Reaper) reap() bool {
 }
 
 // stopped hands the terminal to a child that was stopped because it reads from it, or changes how it works, in the background. Until
-// then we keep it, so that Ctrl-C is an orderly stop; from then on it goes to the child.
+// then we keep it, so that Ctrl-C is an orderly stop; from then on it goes to the child. Where the child is stopped from there (Ctrl-Z),
+// we stop with it, as the shell expects of its job, and go on with it.
 func (r *Reaper) stopped(p *Process, by syscall.Signal) {
-	if p == nil || by != syscall.SIGTTIN && by != syscall.SIGTTOU {
-		return // somebody else's wish
+	switch {
+	case p == nil:
+	case by == syscall.SIGTTIN, by == syscall.SIGTTOU:
+		if err := giveTerminal(p.pid); err != nil {
+			r.log.Error("the app was stopped because it wants the terminal, which is not ours to give: start flyproxy in the foreground, or "+
+				"with its standard input from elsewhere (</dev/null)", "signal", by.String(), "error", err)
+			return
+		}
+		p.terminal = true
+		_ = syscall.Kill(-p.pid, syscall.SIGCONT)
+		r.log.Info("the app wants the terminal and has it now: what is typed there, Ctrl-C too, goes to the app")
+	case p.terminal && by == syscall.SIGTSTP:
+		takeTerminal()
+		_ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP) // returns when somebody has us go on
+		if giveTerminal(p.pid) != nil {
+			p.terminal = false // in the background now; it will ask again
+		}
+		_ = syscall.Kill(-p.pid, syscall.SIGCONT)
 	}
-	if err := giveTerminal(p.pid); err != nil {
-		r.log.Error("the app was stopped because it wants the terminal, which is not ours to give: start flyproxy in the foreground, or with "+
-			"its standard input from elsewhere (</dev/null)", "signal", by.String(), "error", err)
-		return
-	}
-	p.terminal = true
-	_ = syscall.Kill(-p.pid, syscall.SIGCONT)
-	r.log.Info("the app wants the terminal and has it now: what is typed there, Ctrl-C too, goes to the app")
 }
 
 func exitOf(s syscall.WaitStatus) Exit {

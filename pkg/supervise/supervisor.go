@@ -114,90 +114,24 @@ func (s *Supervisor) again(e Exit) bool {
 	return s.cfg.Restart == RestartAlways || s.cfg.Restart == RestartOnFailure && e.Code != 0
 }
 
-// follow passes signals on until the app has ended, or stops it.
+// follow passes signals on until the app has ended, or stops it. Stopped tells whether somebody asked for that.
 func (s *Supervisor) follow(ctx context.Context, p *Process, signals <-chan os.Signal) (exit Exit, stopped bool) {
 	for {
 		select {
 		case <-p.Done():
 			if p.GroupAlive() {
-				s.stop(p, syscall.SIGTERM, signals)
+				stopped = s.stop(ctx, p, nil, signals)
 			}
-			return p.Exit(), false
+			return p.Exit(), stopped
 		case <-ctx.Done():
-			s.stop(p, syscall.SIGTERM, signals)
-			return p.Exit(), true
+			stopped = s.stop(ctx, p, syscall.SIGTERM, signals)
+			return p.Exit(), stopped
 		case sig := <-signals:
 			if stops(sig) {
-				s.stop(p, sig, signals)
-				return p.Exit(), true
+				stopped = s.stop(ctx, p, sig, signals)
+				return p.Exit(), stopped
 			}
 			p.Signal(sig)
-		}
-	}
-}
-
-func stops(s os.Signal) bool { return s == syscall.SIGTERM || s == syscall.SIGINT }
-
-// Of two signals that close together somebody meant one: `timeout` and terminals send to a process and to its group.
-const sameWish = time.Second
-
-// afterKill is how long what was killed is waited for.
-const afterKill = 2 * time.Second
-
-// groupPoll is the pace at which the rest of the app's group is looked for. Nothing tells when a group is empty.
-const groupPoll = 10 * time.Millisecond
-
-// stop withdraws the app, tells it to end, and kills it if it does not. It returns when the app and the rest of its group have ended.
-func (s *Supervisor) stop(p *Process, sig os.Signal, signals <-chan os.Signal) {
-	asked := time.Now()
-	s.log.Info("stopping the app: it is withdrawn first, then gets the signal", "signal", sig.String(), "timeout", s.cfg.StopTimeout)
-	w := s.withdraw()
-	defer w.end()
-	withdrawn, ended := w.done, p.Done()
-	timeout, poll := time.NewTimer(s.cfg.StopTimeout), time.NewTicker(groupPoll)
-	timeout.Stop() // until the app has its signal
-	defer timeout.Stop()
-	defer poll.Stop()
-	told, group := false, false // told counts for the process itself, group for what is left without it
-	killed := false
-	kill := func() {
-		killed = true
-		p.SignalGroup(syscall.SIGKILL)
-		timeout.Reset(afterKill)
-	}
-	for {
-		if ended == nil && !p.GroupAlive() {
-			return
-		}
-		if ended == nil && told && !group {
-			group = true
-			s.log.Warn("the app's first process has ended and others of its group have not: they get the signal too. A shell, or npm, does "+
-				"not pass signals on; sh -c 'exec …' takes its place", "signal", sig.String())
-			p.SignalGroup(sig)
-		}
-		select {
-		case <-ended:
-			ended = nil
-		case <-withdrawn:
-			withdrawn, told = nil, true
-			p.Signal(sig)
-			timeout.Reset(s.cfg.StopTimeout)
-		case <-timeout.C:
-			if killed {
-				return // there may be some that nobody has waited for, and whose parent is not ours
-			}
-			s.log.Error("the app did not end in the time after its signal and is killed: have it end on that signal, or lengthen "+
-				"run.stop_timeout, and the platform's own limit with it (kill_timeout)", "signal", sig.String(), "timeout", s.cfg.StopTimeout)
-			kill()
-		case again := <-signals:
-			switch {
-			case !stops(again):
-				p.Signal(again)
-			case time.Since(asked) >= sameWish:
-				s.log.Warn("a second signal: the app is killed at once", "signal", again.String())
-				kill()
-			}
-		case <-poll.C:
 		}
 	}
 }

@@ -129,6 +129,49 @@ func TestAppUnderAShellEndsInGoodOrder(t *testing.T) {
 	}
 }
 
+// A script that passes the signal on and ends must not have its app told twice: some programs cut their calls at the second signal.
+func TestAppUnderAShellThatPassesSignalsOnIsToldOnce(t *testing.T) {
+	s := supervisedApp(t, `sh -c 'trap "echo x >>terms" TERM; echo >up; while [ ! -s terms ]; do sleep 0.01; done; sleep 0.3; echo >ended' &
+		trap "kill -TERM $!; exit 0" TERM; wait`, nil)
+	s.awaitFile(t, "up")
+	s.signals <- syscall.SIGTERM
+	if got := s.end(t); got.Code != 0 {
+		t.Errorf("%+v", got)
+	}
+	terms, err := os.ReadFile(filepath.Join(s.dir, "terms"))
+	if err != nil || string(terms) != "x\n" || !written(s.dir, "ended") {
+		t.Errorf("told %q, %v", terms, err)
+	}
+}
+
+// A signal that comes while the rest of an app that crashed is being stopped means all of it: nothing is started again.
+func TestSignalWhileTheRestIsStoppedEndsIt(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(map[bool]string{false: "at once", true: "later"}[late], func(t *testing.T) {
+			s := supervisedApp(t, `echo x >>runs; sh -c 'trap "echo >told; while [ ! -e go ]; do sleep 0.01; done; exit" TERM; echo >child; while :; do sleep 0.01; done' &
+				while [ ! -s child ]; do sleep 0.01; done; exit 3`, func(_ *supervised, cfg *supervise.Config) { cfg.Restart = supervise.RestartAlways })
+			s.awaitFile(t, "told")
+			if late { // so that it is not taken for an echo of anything
+				told := time.Now()
+				await(t, "a second has passed", func() bool { return time.Since(told) > 1100*time.Millisecond })
+			}
+			s.signals <- syscall.SIGTERM
+			s.signals <- syscall.SIGTERM // as `timeout` does
+			await(t, "taken", func() bool { return len(s.signals) == 0 })
+			if err := os.WriteFile(filepath.Join(s.dir, "go"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.end(t); got.Code != 3 {
+				t.Errorf("%+v", got)
+			}
+			runs, err := os.ReadFile(filepath.Join(s.dir, "runs"))
+			if err != nil || string(runs) != "x\n" || strings.Contains(s.logs.String(), "killed") {
+				t.Errorf("runs %q, %v\n%s", runs, err, s.logs.String())
+			}
+		})
+	}
+}
+
 // What an app leaves behind would hold its port when it is started again.
 func TestRestOfTheGroupIsStoppedWhenTheAppEndsByItself(t *testing.T) {
 	for _, tt := range []struct {

@@ -59,6 +59,17 @@ func TestAppThatReadsFromTheTerminalHasIt(t *testing.T) {
 		_, _ = io.Copy(&screen, master) // until the last one closes the terminal
 	}()
 	await(t, "the app reads", func() bool { return strings.Contains(screen.String(), "has it now") })
+	// Ctrl-Z stops the app, and we stop with it, as the shell expects of its job.
+	if _, err := master.WriteString("\x1a"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "we are stopped", func() bool {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/stat")
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := master.WriteString("hello\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func compile(ctx context.Context, root, version string, t target) ([]byte, error
 // pack makes the archive of the binary and of files at root. Everything lies in one directory, so that unpacking litters nowhere.
 func pack(root, version string, t target, files []string, binary []byte, at time.Time) ([]byte, error) {
 	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression) // its header has no name and no time
+	z, err := gzip.NewWriterLevel(&b, gzip.DefaultCompression) // its header has no name and no time
 	if err != nil {
 		return nil, err
 	}

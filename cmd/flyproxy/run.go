@@ -32,7 +32,8 @@ once. What the app has started itself and left behind in its process group is st
 good order too, though exec is better.
 
 The app has flyproxy's standard input, output and error, its environment and its user. All apps of the configuration are taken for
-this one command's: while it is started again, none is registered.`,
+this one command's: while it is started again, none is registered. If flyproxy is killed, the app has SIGTERM (on Linux, and only its
+first process).`,
 		Example: "  flyproxy run -- node dist/server.js",
 		RunE:    func(cmd *cobra.Command, args []string) error { return runApp(cmd.Context(), sys, *file, args) },
 	}

@@ -24,8 +24,8 @@ import (
 	pb "github.com/flyproxy/flyproxy/examples/go/battlev1"
 )
 
-// stopWithin bounds how long open calls may hold up the end. It is less than flyproxy's run.stop_timeout (3 s).
-const stopWithin = 2500 * time.Millisecond
+// stopWithin bounds how long open calls may hold up the end. It is less than flyproxy's run.stop_timeout (2.5 s).
+const stopWithin = 2 * time.Second
 
 func main() {
 	stopping, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

@@ -76,7 +76,7 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 	return c, nil
 }
 
-// answer does what was asked for, even if who asked does not wait for it.
+// answer does what was asked for: a withdrawal even if who asked does not wait for it.
 func (c *Control) answer(what string, do func(context.Context, Asker) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		by := Asker(r.URL.Query().Get("by"))
@@ -89,7 +89,11 @@ func (c *Control) answer(what string, do func(context.Context, Asker) error) htt
 			c.cfg.Logger.Debug("no longer write deadline on the control socket", "error", err)
 		}
 		outcome, code := Outcome{Done: true}, http.StatusOK
-		if err := do(context.WithoutCancel(r.Context()), by); err != nil {
+		ctx := r.Context()
+		if r.URL.Path == PathWithdraw { // which is not to be left half done
+			ctx = context.WithoutCancel(ctx)
+		}
+		if err := do(ctx, by); err != nil {
 			outcome, code = Outcome{Error: err.Error()}, http.StatusServiceUnavailable
 			c.cfg.Logger.Warn("what was asked for on the control socket was not done wholly", "path", r.URL.Path, "by", by, "error", err)
 		} else {

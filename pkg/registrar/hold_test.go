@@ -84,7 +84,8 @@ func TestHoldKeepsAHealthyAppOutAndItsConnectionsOpen(t *testing.T) {
 		if err := r.Hold(t.Context(), someone); err != nil {
 			t.Fatal(err)
 		}
-		if s := r.Status(); r.store.holds(key("m1")) || s.Registration.Phase != registrar.Withdrawn || s.Reason != "withdrawn by a test" {
+		r.awaitPhase(t, registrar.Withdrawn) // is published after Hold has its answer
+		if s := r.Status(); r.store.holds(key("m1")) || s.Reason != "withdrawn by a test" {
 			t.Fatalf("held: %+v", s)
 		}
 	}

@@ -129,6 +129,8 @@ func (w *Watcher) forget() {
 	w.health.Store(&h)
 	if was {
 		w.changed(h, was)
+	} else if w.cfg.OnChange != nil { // what it was said to be unhealthy for is void too
+		w.cfg.OnChange(h)
 	}
 }
 

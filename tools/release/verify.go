@@ -68,7 +68,7 @@ func verifyArchive(ctx context.Context, data []byte, version string, t target, f
 	for name, f := range contents {
 		short, ok := strings.CutPrefix(name, top)
 		mode := fs.FileMode(0o644)
-		if short == "flyproxy" || strings.HasSuffix(short, ".sh") {
+		if short == "flyproxy" || bytes.HasPrefix(f.data, []byte("#!")) {
 			mode = 0o755
 		}
 		switch {

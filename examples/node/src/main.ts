@@ -14,8 +14,8 @@ import { pages } from './http.js';
 import { BattleService, definition } from './proto.js';
 import { handlers } from './service.js';
 
-// Open calls may hold up the end this long: less than flyproxy's run.stop_timeout (3 s).
-const stopWithinMs = 2_500;
+// Open calls may hold up the end this long: less than flyproxy's run.stop_timeout (2.5 s).
+const stopWithinMs = 2_000;
 
 const env = (name: string, otherwise: string) => process.env[name] || otherwise;
 

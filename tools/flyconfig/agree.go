@@ -33,6 +33,9 @@ func Agree(f *File, dir string) []Fault {
 	for _, group := range f.Groups() {
 		at := "processes." + group
 		line, err := words(f.Processes[group])
+		if err == nil {
+			r.inTheImage(f, group, line)
+		}
 		if err != nil || len(f.Processes) > 0 && !startsFlyproxy(line) {
 			continue // said by Load, or another program's
 		}

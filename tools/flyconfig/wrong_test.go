@@ -125,6 +125,7 @@ func TestWrongEdits(t *testing.T) {
 	}{
 		{flyTOML, flyTOML, flyEdits},
 		{flyTOML, flyTOML, brokenOnFly},
+		{flyTOML, flyTOML, brokenImages},
 		{"supervisord.conf", flyTOML, brokenSupervisord},
 		{machine, containers, brokenContainers},
 		{containers, containers, containerEdits},

@@ -36,8 +36,12 @@ func Agree(f *File, dir string) []Fault {
 		if err == nil {
 			r.inTheImage(f, group, line)
 		}
-		if err != nil || len(f.Processes) > 0 && !startsFlyproxy(line) {
-			continue // said by Load, or another program's
+		if err != nil {
+			continue // said by Load
+		}
+		if len(f.Processes) > 0 && !startsFlyproxy(line) {
+			r.withoutFlyproxy(f, group, line)
+			continue
 		}
 		inv, ok := r.invocation(at, line, dir)
 		if !ok {
@@ -48,6 +52,7 @@ func Agree(f *File, dir string) []Fault {
 			return r.sorted()
 		}
 		all = append(all, p)
+		r.hasAnApp(f, group, line, inv, &p)
 		r.listeners(f, group, &p, r)
 		if t, w := r.stopTime(at, line, inv, p.cfg, dir); t > need {
 			need, whose = t, w
@@ -106,6 +111,7 @@ func (r *report) ready(f *File, group string, port int) {
 		if f.Applies(c.Processes, group) && c.Port != nil && c.Type == "http" {
 			checks[name] = c
 			if *c.Port == port && c.Path == admin.PathReady {
+				r.checkFits("checks."+name, c)
 				return
 			}
 		}

@@ -67,7 +67,14 @@ func TestGoodEdits(t *testing.T) {
 		"another admin address": {old: `GRPC_PORT = "50051"`, new: `FLYPROXY_ADMIN_LISTEN = "0.0.0.0:9052"`},
 		"another Redis":         {old: `GRPC_PORT = "50051"`, new: `FLYPROXY_REGISTRY_REDIS_ADDRESSES = "a:6379,b:6379"`},
 		"a path and a file":     {old: `flyproxy serve --mode gateway`, new: `/usr/local/bin/flyproxy -c /app/gateway.yaml serve --mode=gateway`},
-		"the default command":   {old: `supervisord -c /etc/supervisord.conf`, new: `flyproxy`},
+		"the default command":   {old: `flyproxy serve --mode gateway`, new: `flyproxy -c /app/gateway.yaml`},
+		"a mode in a file": {old: "[processes]\n  app = \"supervisord -c /etc/supervisord.conf\"", new: "[[files]]\n  guest_path = \"/etc/flyproxy/flyproxy.yaml\"\n" +
+			"  local_path = \"x\"\n  processes = [\"app\"]\n\n[processes]\n  app = \"flyproxy\""},
+		"a script": {old: `supervisord -c /etc/supervisord.conf`, new: `/app/start`},
+		"a shell":  {old: `supervisord -c /etc/supervisord.conf`, new: `sh -c 'flyproxy serve & exec app'`},
+		"a file of Fly's": {old: "[processes]\n  app = \"supervisord -c /etc/supervisord.conf\"", new: "[[files]]\n  guest_path = \"/etc/other.conf\"\n" +
+			"  local_path = \"x\"\n  processes = [\"app\"]\n\n[processes]\n  app = \"supervisord -c /etc/other.conf\""},
+		"a check by HEAD": {old: `path = "/ready"`, new: "path = \"/ready\"\n  method = \"head\"\n  protocol = \"http\""},
 		"a service": {old: service, new: "[http_service]\n  internal_port = 8080\n  processes = [\"app\"]\n  auto_stop_machines = false\n" +
 			"[http_service.concurrency]\n  type = \"requests\"\n  hard_limit = 10\n  soft_limit = 5"},
 		"ranges of ports": {old: service, new: ports + "  start_port = 80\n  end_port = 90\n  handlers = [\"tls\", \"http\"]"},

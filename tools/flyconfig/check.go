@@ -16,6 +16,9 @@ var signals = []string{"SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIG
 // appName is what the platform accepts (fly-go, flaps_error_test.go).
 var appName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,61}$`)
 
+// region is how the platform names its regions (fly.io/docs/reference/regions).
+var region = regexp.MustCompile(`^[a-z]{3}$`)
+
 // maxKillTimeout is the platform's bound (fly.io/docs/reference/configuration).
 const maxKillTimeout = 300 * time.Second
 
@@ -56,6 +59,9 @@ func (r *report) top(f *File) {
 		r.fault("app", `write app = "name"`, "the name of the app is missing")
 	case !appName.MatchString(f.App):
 		r.fault("app", "write less than 63 small letters, digits and dashes", "%q is no name of an app", f.App)
+	}
+	if f.PrimaryRegion != "" && !region.MatchString(f.PrimaryRegion) {
+		r.fault("primary_region", `write a code of three letters, such as "ams"; fly platform regions lists them`, "%q is no region", f.PrimaryRegion)
 	}
 	if f.KillSignal != "" {
 		r.oneOf("kill_signal", f.KillSignal, signals...)
@@ -202,11 +208,15 @@ func (r *report) checks(checks map[string]*Check) {
 			r.port(key+".port", *c.Port)
 		}
 		// minimum and maximum: validation.go
-		if d, ok := r.duration(key+".interval", c.Interval, time.Millisecond); ok && d < 2*time.Second {
-			r.fault(key+".interval", `write at least "2s"`, "%v is shorter than Fly allows", d)
+		interval, known := r.duration(key+".interval", c.Interval, time.Millisecond)
+		if known && interval < 2*time.Second {
+			r.fault(key+".interval", `write at least "2s"`, "%v is shorter than Fly allows", interval)
 		}
-		if d, ok := r.duration(key+".timeout", c.Timeout, time.Millisecond); ok && d > time.Minute {
+		switch d, ok := r.duration(key+".timeout", c.Timeout, time.Millisecond); {
+		case ok && d > time.Minute:
 			r.fault(key+".timeout", `write at most "60s"`, "%v is longer than Fly allows", d)
+		case ok && known && d > interval:
+			r.fault(key+".timeout", fmt.Sprintf("write at most %q", interval.String()), "%v is longer than the interval of %v", d, interval)
 		}
 		r.duration(key+".grace_period", c.GracePeriod, time.Millisecond)
 		if c.Protocol != "" {

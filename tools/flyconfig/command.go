@@ -19,6 +19,8 @@ type Invocation struct {
 	Command string
 	// Mode is what --mode says, or what the command implies; empty leaves it to the configuration.
 	Mode string
+	// Config is the file that -c names.
+	Config string
 	// App is the command line that run and wait start.
 	App []string
 }
@@ -62,7 +64,7 @@ func commandTree(inv *Invocation) *cobra.Command {
 	root.SetOut(io.Discard)
 	root.SetErr(io.Discard)
 	root.CompletionOptions.DisableDefaultCmd = true // it is below, without its subcommands
-	root.PersistentFlags().StringP("config", "c", "", "")
+	root.PersistentFlags().StringVarP(&inv.Config, "config", "c", "", "")
 	root.RunE = func(*cobra.Command, []string) error { inv.Command = "serve"; return nil }
 	root.SetHelpFunc(func(*cobra.Command, []string) { inv.Command = "help" })
 	add := func(name string, run func() error) *cobra.Command {

@@ -126,6 +126,7 @@ func TestWrongEdits(t *testing.T) {
 		{flyTOML, flyTOML, flyEdits},
 		{flyTOML, flyTOML, brokenOnFly},
 		{flyTOML, flyTOML, brokenImages},
+		{flyTOML, flyTOML, brokenGroups},
 		{"supervisord.conf", flyTOML, brokenSupervisord},
 		{machine, containers, brokenContainers},
 		{containers, containers, containerEdits},

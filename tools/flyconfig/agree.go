@@ -30,6 +30,7 @@ func Agree(f *File, dir string) []Fault {
 	var need time.Duration
 	whose := ""
 	var all []place
+	var more []Fault // of supervisord.conf
 	for _, group := range f.Groups() {
 		at := "processes." + group
 		line, err := words(f.Processes[group])
@@ -54,13 +55,20 @@ func Agree(f *File, dir string) []Fault {
 		all = append(all, p)
 		r.hasAnApp(f, group, line, inv, &p)
 		r.listeners(f, group, &p, r)
+		if isSupervisord(line) {
+			for _, fault := range r.supervisordStops(line, &p, dir) {
+				if !slices.Contains(more, fault) { // another group may have the same file
+					more = append(more, fault)
+				}
+			}
+		}
 		if t, w := r.stopTime(at, line, inv, p.cfg, dir); t > need {
 			need, whose = t, w
 		}
 	}
 	r.warnings(all)
 	r.stops(f, need, whose)
-	return r.sorted()
+	return append(r.sorted(), more...)
 }
 
 // startsFlyproxy tells whether the command line of a process group starts flyproxy, by itself or under supervisord.

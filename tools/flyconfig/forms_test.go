@@ -91,7 +91,7 @@ stopwaitsecs=1
 		t.Errorf("%v, %v; want 8s + 10s + 1s", got, err)
 	}
 	programs, err := Programs([]byte(conf))
-	want := "[{a a -x 1 8s false} {b  1 3s false} {c c 999 10s false}]"
+	want := `[{a a -x 1 8s TERM map[X:1 stopwaitsecs:50] false} {b  1 3s TERM map[] false} {c c 999 10s TERM map[] false}]`
 	if got := fmt.Sprint(programs); err != nil || got != want {
 		t.Errorf("%s, %v; want %s", got, err, want)
 	}

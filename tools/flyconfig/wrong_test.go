@@ -127,6 +127,8 @@ func TestWrongEdits(t *testing.T) {
 		{flyTOML, flyTOML, brokenOnFly},
 		{flyTOML, flyTOML, brokenImages},
 		{flyTOML, flyTOML, brokenGroups},
+		{flyTOML, flyTOML, brokenTimes},
+		{"supervisord.conf", flyTOML, brokenStopping},
 		{"supervisord.conf", flyTOML, brokenSupervisord},
 		{machine, containers, brokenContainers},
 		{containers, containers, containerEdits},

@@ -109,7 +109,8 @@ func (s *stopping) order() {
 		if s.flyproxy != nil {
 			later = append(later, s.flyproxy)
 		}
-		for _, p := range later {
+		if len(later) > 0 {
+			p := slices.MaxFunc(later, func(a, b *Program) int { return a.Priority - b.Priority })
 			if s.withdraw.Priority <= p.Priority {
 				s.conf.fault("program:"+s.withdraw.Name+".priority", fmt.Sprintf("write more than %d", p.Priority),
 					"the highest is stopped first, and %d is not above the %d of %s: peers would still call what is stopped", s.withdraw.Priority, p.Priority, p.Name)
@@ -159,7 +160,11 @@ func (s *stopping) fits(p *Program, variables []string, values []time.Duration, 
 	}
 	problem := fmt.Sprintf("%s of %v, and %v for %s, do not fit into the stopwaitsecs of %v", what, need-more, more, whatFor, p.StopWait)
 	if key := s.p.key(variables...); key != s.p.at && !inConf {
-		s.top.fault(key, fmt.Sprintf("write %v less, or raise stopwaitsecs there and kill_timeout here", need-p.StopWait),
+		fix := "raise stopwaitsecs there and kill_timeout here"
+		if most := p.StopWait - more; len(variables) == 1 && most > 0 {
+			fix = fmt.Sprintf("write at most %v, or %s", most, fix)
+		}
+		s.top.fault(key, fix,
 			"%s in [program:%s] of %s", problem, p.Name, s.conf.file)
 		return
 	}

@@ -9,14 +9,15 @@ import (
 // brokenTimes are variables of fly.toml that do not fit into supervisord.conf.
 var brokenTimes = []edit{
 	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_DRAIN_SETTLE = "10s"`, want: "env.FLYPROXY_DRAIN_SETTLE: drain.settle of 10s, and 1s for the registry, do not fit into the stopwaitsecs of 3s in [program:withdraw] of "},
-	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_DRAIN_SETTLE = "2001ms"`, want: "supervisord.conf; write 1ms less, or raise stopwaitsecs there and kill_timeout here"},
+	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_DRAIN_SETTLE = "2001ms"`, want: "supervisord.conf; write at most 2s, or raise stopwaitsecs there and kill_timeout here"},
 	{old: `GRPC_PORT = "50051"`, new: `FLYPROXY_DRAIN_TIMEOUT = "20s"`, want: "env.FLYPROXY_DRAIN_TIMEOUT: drain.timeout of 20s, and 1s for its own end, do not fit into the stopwaitsecs of 8s in [program:flyproxy] of "},
 }
 
 // brokenStopping are edits of supervisord.conf that end a Machine in bad order.
 var brokenStopping = []edit{
 	{old: "priority=900", new: "priority=150", want: "program:withdraw.priority: the highest is stopped first, and 150 is not above the 200 of app: peers would still call what is stopped; write more than 200"},
-	{old: "priority=900", new: "priority=100", want: "program:withdraw.priority: the highest is stopped first, and 100 is not above the 100 of flyproxy"},
+	{old: "priority=900", new: "priority=100", want: "program:withdraw.priority: the highest is stopped first, and 100 is not above the 200 of app"},
+	{old: "priority=100", new: "priority=900", want: "program:withdraw.priority: the highest is stopped first, and 900 is not above the 900 of flyproxy", at: "priority=900\ncommand=flyproxy withdraw"},
 	{old: "priority=100", new: "priority=300", want: "program:flyproxy.priority: the lowest is stopped last, and 300 is not below the 200 of app: its calls would be cut off; write less than 200"},
 	{old: "priority=100", new: "priority=200", want: "program:flyproxy.priority: the lowest is stopped last, and 200 is not below the 200 of app"},
 	{old: "priority=100\n", new: "", want: "program:flyproxy.priority: the lowest is stopped last, and 999 is not below the 200 of app", at: "[program:flyproxy]"},

@@ -35,7 +35,7 @@ func Agree(f *File, dir string) []Fault {
 		at := "processes." + group
 		line, err := words(f.Processes[group])
 		if err == nil {
-			r.inTheImage(f, group, line)
+			r.inTheImage(f, group, at, "group "+group, line, r)
 		}
 		if err != nil {
 			continue // said by Load

@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// inTheImage checks that the image has what the command of a group starts: its program, the app behind it, supervisord's configuration.
-// Nothing is said where that cannot be told without building the image.
-func (r *report) inTheImage(f *File, group string, line []string) {
+// inTheImage checks that the image has what a command starts, at a key and of a group or a container: its program, the app behind it,
+// supervisord's configuration. Nothing is said where that cannot be told without building the image. Top is the report of fly.toml, where the
+// target is.
+func (r *report) inTheImage(f *File, group, at, whose string, line []string, top *report) {
 	all, target := built(f)
 	if target == nil || len(line) == 0 {
 		return
@@ -36,10 +37,10 @@ func (r *report) inTheImage(f *File, group string, line []string) {
 			}
 		}
 		if len(others) > 0 {
-			r.fault("build.build-target", "write build-target = "+quoted(others), "%s has no %s, which group %s starts", called, program, group)
+			top.fault("build.build-target", "write build-target = "+quoted(others), "%s has no %s, which %s starts", called, program, whose)
 			return
 		}
-		r.fault("processes."+group, "copy or install it in the Dockerfile, or correct its name", "%s has no %s", called, program)
+		r.fault(at, "copy or install it in the Dockerfile, or correct its name", "%s has no %s", called, program)
 	}
 	conf := supervisordFlag(line)
 	if !path.IsAbs(conf) || target.file(conf) != absent || f.puts(conf, group) || target.program(line[0]) == absent {
@@ -49,7 +50,7 @@ func (r *report) inTheImage(f *File, group string, line []string) {
 	if at := target.copied(supervisordConf); at != "" {
 		fix = "write " + at
 	}
-	r.fault("processes."+group, fix, "%s has no %s", called, conf)
+	r.fault(at, fix, "%s has no %s", called, conf)
 }
 
 // puts tells whether Fly puts a file to a path, or mounts something over it.

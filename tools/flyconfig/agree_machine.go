@@ -31,6 +31,9 @@ func (r *report) containersAgree(f *File, dir string, top *report) {
 		key := fmt.Sprintf("containers[%d]", i)
 		r.noSecretsAt(key+".env.", envOf(c))
 		r.stopsWithin(key, c, f)
+		if c.Image == "." && len(c.Files) == 0 && len(c.Mounts) == 0 {
+			r.inTheImage(f, f.defaultGroup(), commandKey(key, c), "container "+c.Name, commandLine(c), top)
+		}
 		inv, flyproxy := r.containerInvocation(key, c)
 		if !flyproxy {
 			continue

@@ -8,3 +8,9 @@ var brokenImages = []edit{
 	{old: `supervisord -c /etc/supervisord.conf`, new: `supervisord --configuration=/etc/supervise.conf`, want: `processes.app: target "app" has no /etc/supervise.conf`},
 	{old: `supervisord -c /etc/supervisord.conf`, new: `/opt/bin/flyproxy run -- app`, want: `processes.app: target "app" has no /opt/bin/flyproxy; copy or install it`},
 }
+
+// brokenContainerImages are edits of the file that names containers.
+var brokenContainerImages = []edit{
+	{old: `build-target = "app"`, new: `build-target = "flyproxy"`, want: `build.build-target: target "flyproxy" has no app, which container app starts; write build-target = "app"`},
+	{old: `build-target = "app"`, new: ``, want: `has no app, which container app starts`, at: "[build]"},
+}

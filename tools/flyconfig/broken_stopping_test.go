@@ -57,3 +57,16 @@ func TestGoodStopping(t *testing.T) {
 		})
 	}
 }
+
+// What a configuration file in the image may say is not taken to be the default.
+func TestStoppingWithAFile(t *testing.T) {
+	for command, good := range map[string]bool{"command=flyproxy -c /app/flyproxy.yaml serve\n": true, "command=flyproxy serve\n": false} {
+		dir := t.TempDir()
+		copyShipped(t, dir)
+		conf := strings.NewReplacer("command=flyproxy serve\n", command, "stopwaitsecs=8", "stopwaitsecs=2").Replace(read(t, "supervisord.conf"))
+		write(t, filepath.Join(dir, "supervisord.conf"), conf)
+		if _, faults := check(t, filepath.Join(dir, flyTOML), dir); (len(faults) == 0) != good {
+			t.Errorf("%q: %v", command, faults)
+		}
+	}
+}

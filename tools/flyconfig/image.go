@@ -44,7 +44,10 @@ type step struct {
 // read, such as for an image that is built elsewhere.
 func built(f *File) (all map[string]*image, target *image) {
 	b := f.Build
-	if b == nil || b.Image != "" || b.Builder != "" || len(b.Buildpacks) > 0 || b.Builtin != "" || strings.Contains(b.Dockerfile, "://") {
+	if b == nil {
+		b = &Build{} // Fly looks for a Dockerfile then
+	}
+	if b.Compose != nil || b.Image != "" || b.Builder != "" || len(b.Buildpacks) > 0 || b.Builtin != "" || strings.Contains(b.Dockerfile, "://") {
 		return nil, nil
 	}
 	name := b.Dockerfile

@@ -18,10 +18,7 @@ var plainRun = []string{
 
 // program tells whether the image has a program that a command line begins with.
 func (i *image) program(name string) verdict {
-	known := name == "flyproxy" || name == "supervisord" || i.base == "scratch"
 	switch {
-	case i.opaque || !known && !path.IsAbs(name):
-		return unknown // a base has programs of its own
 	case path.IsAbs(name):
 		return i.file(name)
 	case strings.Contains(name, "/"):

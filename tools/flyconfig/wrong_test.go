@@ -132,6 +132,7 @@ func TestWrongEdits(t *testing.T) {
 		{"supervisord.conf", flyTOML, brokenSupervisord},
 		{machine, containers, brokenContainers},
 		{containers, containers, containerEdits},
+		{containers, containers, brokenContainerImages},
 		{machine, containers, machineEdits},
 	} {
 		for i, e := range set.edits {

@@ -66,8 +66,8 @@ func (s *step) puts(name string) verdict {
 		switch {
 		case base == "supervisord" && strings.Contains(s.run, "supervisor"), strings.Contains(s.run, name):
 			return present
-		case strings.Contains(s.run, base), strings.HasPrefix(name, "/etc/supervisor/") && strings.Contains(s.run, "supervisor"), !isPlain(s.run):
-			return unknown
+		case strings.Contains(s.run, base), base == "supervisord.conf" && strings.Contains(s.run, "supervisor"), !isPlain(s.run):
+			return unknown // the package brings one: Debian's in /etc/supervisor, Alpine's in /etc
 		}
 		return absent
 	}

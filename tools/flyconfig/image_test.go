@@ -38,3 +38,25 @@ func TestImageHas(t *testing.T) {
 		})
 	}
 }
+
+// So with files, of which packages bring some.
+func TestImageHasFile(t *testing.T) {
+	for name, tc := range map[string]struct {
+		dockerfile, file string
+		want             verdict
+	}{
+		"copied":           {"FROM debian:12\nCOPY supervisord.conf /etc/", "/etc/supervisord.conf", present},
+		"copied elsewhere": {"FROM debian:12\nCOPY supervisord.conf /opt/", "/etc/supervisord.conf", absent},
+		"renamed":          {"FROM debian:12\nCOPY --chown=0:0 conf/prod.conf /etc/supervisord.conf", "/etc/supervisord.conf", present},
+		"in a directory":   {"FROM debian:12\nCOPY etc /etc", "/etc/supervisord.conf", unknown},
+		"Alpine's":         {"FROM alpine:3\nRUN apk add supervisor", "/etc/supervisord.conf", unknown},
+		"Debian's":         {"FROM debian:12\nRUN apt-get install -y supervisor", "/etc/supervisor/supervisord.conf", unknown},
+		"by an argument":   {"FROM debian:12\nARG TO\nCOPY supervisord.conf $TO", "/etc/supervisord.conf", unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := images(tc.dockerfile)[""].file(tc.file); got != tc.want {
+				t.Errorf("%s: %d, want %d", tc.file, got, tc.want)
+			}
+		})
+	}
+}

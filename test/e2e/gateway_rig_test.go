@@ -44,6 +44,8 @@ func newGatewayRig(t *testing.T, engine string) *gatewayRig {
 	foreign := func(m *machine, addr string) { ip(t, "-n", m.ns, "addr", "add", addr, "dev", r.from.ns, "nodad") }
 	foreign(r.from, outside+"/64")
 	foreign(all.router, strings.TrimSuffix(outside, "2")+"1/64")
+	// On Fly a gateway wants to be told that a name is unknown, and there is no resolver here: names are in files alone.
+	r.etc("nsswitch.conf", "hosts: files\n")
 	r.a.start("redis", nil, "redis-server", "--bind", r.a.addr, "--port", "6379", "--protected-mode", "no", "--save", "")
 	for id, m := range map[string]*machine{"machine-a": r.a, "machine-b": r.b} {
 		m.start("app "+id, nil, r.app, "serve", "[::]:50051", id, "ams")
@@ -59,6 +61,12 @@ const outside = "fd00:0:4::2"
 // hosts gives the gateway's Machine the name that Fly gives every Machine for itself.
 func (r *gatewayRig) hosts() {
 	r.t.Helper()
+	r.etc("hosts", "127.0.0.1 localhost\n"+r.gw.addr+" fly-local-6pn\n")
+}
+
+// etc gives the gateway's Machine a file of its own in /etc, as ip-netns(8) says. It is gone with the test.
+func (r *gatewayRig) etc(name, text string) {
+	r.t.Helper()
 	dir := filepath.Join("/etc/netns", r.gw.ns)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		r.t.Fatal(err)
@@ -67,7 +75,7 @@ func (r *gatewayRig) hosts() {
 		_ = os.RemoveAll(dir)
 		_ = os.Remove(filepath.Dir(dir)) // if it was the last one
 	})
-	if err := os.WriteFile(filepath.Join(dir, "hosts"), []byte("127.0.0.1 localhost\n"+r.gw.addr+" fly-local-6pn\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 		r.t.Fatal(err)
 	}
 }

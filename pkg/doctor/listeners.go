@@ -98,7 +98,7 @@ func (e *examination) notRefused(err error) string {
 // listener looks at one address for calls.
 func (e *examination) listener(ctx context.Context, f *findings, subject string, t target) {
 	_, err := greet(ctx, t)
-	if fallback, ok := e.cfg.ListenFallback(); ok && absentName(err) {
+	if fallback, ok := e.cfg.ListenFallback(); ok && unknownHere(err, e.cfg.Fly.OnFly) {
 		subject += ", a name that is unknown here, so " + fallback
 		if t.address, ok = e.gatewayClient(ctx, fallback); !ok {
 			e.notForUs(f, subject)
@@ -157,11 +157,11 @@ func (e *examination) notForUs(f *findings, subject string) {
 		strings.Join(e.cfg.Downstream.AllowedNetworks, ", ")+")", "")
 }
 
-// absentName tells whether an address could not be dialled because nobody knows its name. Any other failure of a look-up is one that a
-// gateway does not start with either.
-func absentName(err error) bool {
+// unknownHere tells whether a gateway that cannot look up its own name listens on all addresses instead: off Fly always, on Fly only if
+// the answer is that there is no such name.
+func unknownHere(err error, onFly bool) bool {
 	var name *net.DNSError
-	return errors.As(err, &name) && name.IsNotFound
+	return errors.As(err, &name) && (name.IsNotFound || !onFly)
 }
 
 // unknownName tells whether an address could not be dialled for its name.

@@ -10,7 +10,9 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -102,32 +104,24 @@ func (s *nameServer) serve() error {
 
 // A look-up that failed (a time limit, SERVFAIL) counted as "no such name", and a gateway that was unlucky at boot listened on all
 // addresses of its Machine.
-func TestFailedLookupDoesNotWidenTheListener(t *testing.T) {
-	const ok, failure, absent = dnsmessage.RCodeSuccess, dnsmessage.RCodeServerFailure, dnsmessage.RCodeNameError
-	ours, all := []string{"[fdaa:0:1::2]:50052"}, []string{"[::]:50052"}
+func TestFailedLookupOnFlyDoesNotWidenTheListener(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		answers []dnsmessage.RCode
 		want    []string // none: an error
 	}{
-		{"it is there", []dnsmessage.RCode{ok}, ours},
-		{"it is not there", []dnsmessage.RCode{absent}, all},
-		{"it is there after failures", []dnsmessage.RCode{failure, failure, failure, failure, failure, failure, failure, failure, ok}, ours},
-		{"it is there after silence", []dnsmessage.RCode{silence, silence, ok}, ours},
-		{"it is not there after failures", []dnsmessage.RCode{failure, failure, failure, failure, failure, failure, failure, failure, absent}, all},
+		{"it is there", []dnsmessage.RCode{present}, oneAddress},
+		{"it is not there", []dnsmessage.RCode{absent}, allAddresses},
+		{"it is there after failures", []dnsmessage.RCode{failure, failure, failure, failure, failure, failure, failure, failure, present}, oneAddress},
+		{"it is there after silence", []dnsmessage.RCode{silence, silence, present}, oneAddress},
+		{"it is not there after failures", []dnsmessage.RCode{failure, failure, failure, failure, failure, failure, failure, failure, absent}, allAddresses},
 		{"SERVFAIL", []dnsmessage.RCode{failure}, nil},
 		{"no answer", []dnsmessage.RCode{silence}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			cfg, err := config.Load(config.Options{
-				Environ:  []string{"FLYPROXY_MODE=gateway", "FLYPROXY_SERVICE=s", "REDIS_HOST=r"},
-				ReadFile: func(string) ([]byte, error) { return nil, fs.ErrNotExist },
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := listenAddresses(cfg, startNameServer(t, tc.answers...).resolver(), slog.New(slog.DiscardHandler))
+			got, err := gatewayListens(t, startNameServer(t, tc.answers...).resolver(), "FLY_APP_NAME=s", "FLY_MACHINE_ID=m", "FLY_REGION=ams",
+				"FLY_PRIVATE_IP=fdaa:0:1::2")
 			if !reflect.DeepEqual(got, tc.want) || (err == nil) != (tc.want != nil) {
 				t.Fatalf("%v %v, want %v", got, err, tc.want)
 			}
@@ -142,4 +136,58 @@ func TestFailedLookupDoesNotWidenTheListener(t *testing.T) {
 			t.Log(err)
 		})
 	}
+}
+
+// Elsewhere nobody expects the name, and a host without a way to a resolver is no reason not to start.
+func TestFailedLookupOffFlyMeansAllAddresses(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		answer dnsmessage.RCode
+		want   []string
+	}{
+		{"it is there", present, oneAddress}, {"it is not there", absent, allAddresses},
+		{"SERVFAIL", failure, allAddresses}, {"no answer", silence, allAddresses},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			got, err := gatewayListens(t, startNameServer(t, tc.answer).resolver())
+			if err != nil || !reflect.DeepEqual(got, tc.want) {
+				t.Errorf("%v %v, want %v", got, err, tc.want)
+			}
+			if took := time.Since(began); took >= resolveLimit {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+	t.Run("no way to a resolver", func(t *testing.T) {
+		t.Parallel()
+		began := time.Now()
+		got, err := gatewayListens(t, &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "udp", Err: syscall.ENETUNREACH}
+		}})
+		if err != nil || !reflect.DeepEqual(got, allAddresses) {
+			t.Errorf("%v %v, want %v", got, err, allAddresses)
+		}
+		if took := time.Since(began); took >= resolveLimit {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+const present, failure, absent = dnsmessage.RCodeSuccess, dnsmessage.RCodeServerFailure, dnsmessage.RCodeNameError
+
+var oneAddress, allAddresses = []string{"[fdaa:0:1::2]:50052"}, []string{"[::]:50052"}
+
+// gatewayListens is where a gateway that asks r listens.
+func gatewayListens(t *testing.T, r *net.Resolver, env ...string) ([]string, error) {
+	t.Helper()
+	cfg, err := config.Load(config.Options{
+		Environ:  append(env, "FLYPROXY_MODE=gateway", "FLYPROXY_SERVICE=s", "REDIS_HOST=r"),
+		ReadFile: func(string) ([]byte, error) { return nil, fs.ErrNotExist },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listenAddresses(cfg, r, slog.New(slog.DiscardHandler))
 }

@@ -61,7 +61,9 @@ func isNotFound(err error) bool {
 }
 
 // lookupOnce asks once, for resolveTry at the most.
-func lookupOnce(r *net.Resolver, host string) ([]string, error) { return try(context.Background(), r, host) }
+func lookupOnce(r *net.Resolver, host string) ([]string, error) {
+	return try(context.Background(), r, host)
+}
 
 func try(ctx context.Context, r *net.Resolver, host string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTry)

@@ -45,7 +45,7 @@ var rules = []rule{
 	{dir: "pkg/engine/enginetest", may: []string{engine, routing, contract, "test/conformance/leak"}},
 	{dir: engine, may: []string{contract}},
 	{dir: "pkg/grpcengine", may: []string{engine, routing, contract, telemetry}},
-	{dir: "pkg/downstream", may: []string{contract, telemetry}, stdlib: true},
+	{dir: "pkg/downstream", may: []string{"pkg/fly", contract, telemetry}, stdlib: true},
 	{dir: "pkg/relay", may: []string{engine, routing, contract, telemetry, "pkg/relay/hpack"}},
 	// The control plane.
 	{dir: "pkg/discovery", may: []string{contract, telemetry}, stdlib: true},
@@ -168,6 +168,7 @@ func TestRulesForbid(t *testing.T) {
 		{"pkg/tlsfiles", "pkg/telemetry", false},
 		{"pkg/relay", "pkg/tlsfiles", false},
 		{"pkg/downstream", "pkg/tlsfiles", false},
+		{"pkg/downstream", "pkg/fly", true},
 		{"pkg/relay", "pkg/downstream", false},
 		{"pkg/config", "pkg/sidecar", false},
 		{"pkg/sidecar", "pkg/config", true},

@@ -25,7 +25,8 @@ type Config struct {
 	// Nil means plain text.
 	TLS func() *tls.Config
 	// HandshakeTimeout bounds one TLS handshake, and MaxHandshakes, at least 1, how many there are at a time. One beyond it costs another
-	// its place: the oldest of the client that has the most. All of one IPv6 /64 count as one client.
+	// its place: the oldest of the client that has the most. All of one IPv6 /64 count as one client; in fdaa::/16, all of
+	// a /112, which is a Machine.
 	HandshakeTimeout time.Duration
 	MaxHandshakes    int
 	// Logger may be nil.

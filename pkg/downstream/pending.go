@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/flyproxy/flyproxy/pkg/fly"
 )
 
 // handshake is one that is under way.
@@ -127,13 +129,17 @@ func (b *byNumber) Pop() any {
 	return n
 }
 
-// networkOf is what counts as one client: an IPv4 address, or the /64 of an IPv6 one, since a host may take any address in its
-// subnet (RFC 4291 §2.5.1). It is the zero Prefix where the address is not known.
+// networkOf is what counts as one client: an IPv4 address, a Machine's /112 on Fly's private network, or the /64 of another IPv6
+// address, since a host may take any address in its subnet (RFC 4291 §2.5.1). It is the zero Prefix where the address is not known.
 func networkOf(a netip.Addr) netip.Prefix {
+	a = a.WithZone("")
+	if p, ok := fly.MachineNetwork(a); ok {
+		return p
+	}
 	bits := 32
 	if a.Is6() {
 		bits = 64
 	}
-	p, _ := a.WithZone("").Prefix(bits)
+	p, _ := a.Prefix(bits)
 	return p
 }

@@ -8,7 +8,9 @@ import (
 
 func TestNetworkOf(t *testing.T) {
 	for a, want := range map[string]string{
-		"10.0.0.7": "10.0.0.7/32", "fdaa:0:1:2:3:4:5:6": "fdaa:0:1:2::/64", "fe80::1%eth0": "fe80::/64", "::1": "::/64",
+		"10.0.0.7": "10.0.0.7/32", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fdab::2:3:4:5": "fdab::/64", "fe80::1%eth0": "fe80::/64", "::1": "::/64",
+		// Two Machines of one organization.
+		"fdaa:0:18:a7b:7d:f066:b83b:2": "fdaa:0:18:a7b:7d:f066:b83b:0/112", "fdaa:0:18:a7b:9a:1:77aa:2": "fdaa:0:18:a7b:9a:1:77aa:0/112",
 	} {
 		if got := networkOf(netip.MustParseAddr(a)); got.String() != want {
 			t.Errorf("%s: %v, want %s", a, got, want)

@@ -9,7 +9,7 @@ func PrivateNetwork() netip.Prefix {
 
 // MachineNetwork is the part of 6PN that the Machine with that address has for itself; it is not ok for an address outside of 6PN. An
 // address is 16 bits of prefix, 32 of the organization's network, 32 of the host, 32 of the Machine, and 16 that are the Machine's own
-// (https://fly.io/blog/incoming-6pn-private-networks/). So a /64 may be shared by many Machines.
+// (https://fly.io/docs/networking/private-networking/#6pn-addresses-in-detail). So a /64 may be shared by many Machines.
 func MachineNetwork(a netip.Addr) (p netip.Prefix, ok bool) {
 	if !PrivateNetwork().Contains(a) {
 		return netip.Prefix{}, false

@@ -256,7 +256,8 @@ func gatewayByMistake(t *testing.T, engine string) {
 	r.hosts()
 	p := r.start()
 	r.gw.start("mistaken sidecar", append(append(r.gw.fly("machine-gw", r.a.addr), r.env...), "FLY_PROCESS_GROUP=gateway",
-		"GRPC_BIND_ADDRESS="+r.gw.addr, "GRPC_PORT=50052", "FLYPROXY_LISTEN=localhost:50062", "FLYPROXY_ADMIN_LISTEN=[::1]:9062"), flyproxy)
+		"GRPC_BIND_ADDRESS="+r.gw.addr, "GRPC_PORT=50052", "FLYPROXY_LISTEN=localhost:50062", "FLYPROXY_ADMIN_LISTEN=[::1]:9062",
+		"FLYPROXY_ADMIN_SOCKET=unix://"+filepath.Join(t.TempDir(), "mistaken.sock")), flyproxy)
 	eventually(t, "the gateway is registered", func() bool { return slices.Contains(r.records(), "battle/machine-gw") })
 	eventually(t, "the gateway sees itself", func() bool { return strings.Contains(p.output(), "an instance gets no calls from here") })
 	before := total(r.gw.metrics(), "flyproxy_calls_total")

@@ -59,6 +59,8 @@ func (m *machine) fly(id, redis string) []string {
 	return []string{
 		"FLY_APP_NAME=battle", "FLY_MACHINE_ID=" + id, "FLY_REGION=ams", "FLY_PRIVATE_IP=" + m.addr,
 		"REDIS_URL=redis://[" + redis + "]:6379", "FLYPROXY_LOG_LEVEL=debug",
+		// The default is a path of this host, which its namespaces share.
+		"FLYPROXY_ADMIN_SOCKET=unix://" + filepath.Join(filepath.Dir(flyproxy), m.ns+".sock"),
 	}
 }
 

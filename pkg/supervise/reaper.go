@@ -138,8 +138,9 @@ type started struct {
 }
 
 // Start starts a program with our own standard input, output and error, in a process group of its own: what is sent to our group, as
-// a terminal does at Ctrl-C, reaches it by us only. On Linux it gets SIGTERM if this process dies without having stopped it, unless it has changed its user meanwhile
-// (prctl(2), PR_SET_PDEATHSIG). The error wraps [ErrNotFound] or [ErrNotExecutable] where that is the reason. After Close it fails.
+// a terminal does at Ctrl-C, reaches it by us only. On Linux it gets SIGTERM if this process dies without having stopped it, unless it
+// has changed its user meanwhile (prctl(2), PR_SET_PDEATHSIG). The error wraps [ErrNotFound] or [ErrNotExecutable] where that is the
+// reason. After Close it fails.
 func (r *Reaper) Start(c Command) (*Process, error) {
 	answer := make(chan started, 1)
 	select {
